@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
-from numpy.typing import NDArray
 
 from model.bundle import ENCODER, SHIPPED, TOKENIZER, Bundle, BundleError
 from model.explain import deciding_stretch
 from model.policy import Action, Decision, Due, decide, undecided
 from model.rules import RuleHit
-from model.scorer import Scored, Scorer
+from model.scorer import Scored, Scorer, probabilities
 from model.text import MAX_CHARACTERS, Normalised, normalise
 
 CACHED_TEXTS = 50_000
@@ -113,10 +112,6 @@ class Classifier:
         known |= predictions
         return [known[text] for text in texts]
 
-    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return calibrated probabilities for logits, both [..., C]."""
-        return np.asarray(1 / (1 + np.exp(-(logits / self._temperatures + self._biases))))
-
     def _read(self, texts: Sequence[str]) -> list[Prediction]:
         normalised = [normalise(text) for text in texts]
         readable = [k for k, n in enumerate(normalised) if n.text]
@@ -131,9 +126,9 @@ class Classifier:
 
     def _predict(self, text: str, normalised: Normalised, scored: Scored | None) -> Prediction:
         names = self.bundle.schema.names
-        values = (
-            [0.0] * len(names) if scored is None else self.probabilities(scored.logits).tolist()
-        )
+        values = [0.0] * len(names)
+        if scored is not None:
+            values = probabilities(scored.logits, self._temperatures, self._biases).tolist()
         scores = dict(zip(names, values, strict=True))
         hit = self.bundle.rules.match(text)
         if hit is None and scored is None and normalised.text:

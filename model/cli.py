@@ -74,7 +74,9 @@ def classify(
                 else stack.enter_context(os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n"))
             )
             classifier = Classifier.load(bundle or SHIPPED)
-        except (OSError, BundleError) as error:
+        except OSError as error:
+            raise _stop(f"{error.filename}: {error.strerror}") from None
+        except BundleError as error:
             raise _stop(str(error)) from None
         rows = read_rows(source, format.value, text, encoding)
         if file != "-" and sys.stderr.isatty():

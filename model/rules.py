@@ -4,7 +4,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from model.text import Folds, normalise
 
@@ -14,7 +14,7 @@ LONGEST = 40  # characters; nobody wraps a keyword in more than this
 
 @dataclass(frozen=True, slots=True)
 class RuleHit:
-    """A keyword that is the whole message: what it asks for, and which keyword it was."""
+    """A keyword that is the whole message: what it asks for, and the keyword as rules.toml lists it."""
 
     effect: Effect
     keyword: str
@@ -23,20 +23,19 @@ class RuleHit:
 class Rules:
     """The keyword table of rules.toml, applied to whole messages."""
 
-    def __init__(
-        self, tables: list[dict[str, object]], courtesies: list[str], folds: Folds
-    ) -> None:
+    def __init__(self, tables: list[dict[str, Any]], courtesies: list[str], folds: Folds) -> None:
         self._folds = folds
         polite = "|".join(sorted(map(re.escape, map(folds.key, courtesies)), key=len, reverse=True))
+        self._words: dict[str, str] = {}
         self._patterns: list[tuple[Effect, re.Pattern[str]]] = []
         for table in tables:
-            # Keys drop blanks, so `stop all` and `stopall` are one; longest first, or T would win over TD.
-            keys = sorted({folds.key(str(k)) for k in table["keywords"]}, key=len, reverse=True)  # type: ignore[attr-defined]
+            words = {folds.key(word): word for word in reversed(table["keywords"])}
+            self._words |= words
+            # Longest first, or T would win over TD.
+            either = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
             again = r"(?P=keyword){0,4}" if table["repeats"] else ""
-            pattern = (
-                rf"(?:{polite})*(?P<keyword>{'|'.join(map(re.escape, keys))}){again}(?:{polite})*"
-            )
-            self._patterns.append((table["effect"], re.compile(pattern)))  # type: ignore[arg-type]
+            pattern = rf"(?:{polite})*(?P<keyword>{either}){again}(?:{polite})*"
+            self._patterns.append((table["effect"], re.compile(pattern)))
 
     @classmethod
     def read(cls, path: Path, folds: Folds) -> "Rules":
@@ -69,5 +68,5 @@ class Rules:
         for key in (literal, self._folds.key(text)):
             for effect, pattern in self._patterns:
                 if found := pattern.fullmatch(key):
-                    return RuleHit(effect, found["keyword"])
+                    return RuleHit(effect, self._words[found["keyword"]])
         return None

@@ -85,3 +85,14 @@ def _groups(lengths: list[int]) -> Iterator[list[int]]:
         group.append(k)
     if group:
         yield group
+
+
+def probabilities(
+    logits: NDArray[np.float32], temperatures: NDArray[np.float64], biases: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return calibrated probabilities, the logistic function of logits / temperatures + biases.
+
+    >>> probabilities(np.array([0, 900], "f4"), np.ones(2), np.zeros(2)).tolist()
+    [0.5, 1.0]
+    """
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * (logits / temperatures + biases))))

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from model.labels import Schema
 from model.policy import OPT_OUT, Policy
+from model.scorer import probabilities
 
 FEW = 12  # positives below which a label keeps temperature 1 and threshold 0.5
 LOWEST, HIGHEST = 0.25, 0.7  # range of a label's own threshold
@@ -87,7 +88,7 @@ def calibrate(
     temperatures: dict[str, float] = {}
     biases: dict[str, float] = {}
     labels: dict[str, float] = {}
-    probabilities = np.zeros(logits.shape)
+    p = np.zeros(logits.shape)
     wishes = {r.label: r.min_recall for r in policy.routes if r.min_recall is not None}
     for c, name in enumerate(schema.names):
         positive = truth[:, c] > 0.5
@@ -97,18 +98,19 @@ def calibrate(
             slope = float(fit.coef_[0, 0])
             if slope > 0:
                 temperatures[name], biases[name] = 1 / slope, float(fit.intercept_[0])
-        probabilities[:, c] = 1 / (1 + np.exp(-(logits[:, c] / temperatures[name] + biases[name])))
+        scale, shift = np.array(temperatures[name]), np.array(biases[name])
+        p[:, c] = probabilities(logits[:, c], scale, shift)
         if positive.sum() < FEW:
             labels[name] = 0.5
         elif name in wishes:
-            wanted = recall_threshold(probabilities[:, c], positive, wishes[name])
-            labels[name] = min(wanted, best_f1(probabilities[:, c], positive))
+            wanted = recall_threshold(p[:, c], positive, wishes[name])
+            labels[name] = min(wanted, best_f1(p[:, c], positive))
         else:
-            labels[name] = best_f1(probabilities[:, c], positive)
-    p = probabilities[:, schema.index(OPT_OUT)]
+            labels[name] = best_f1(p[:, c], positive)
+    opt_out = p[:, schema.index(OPT_OUT)]
     is_opt_out = truth[:, schema.index(OPT_OUT)] > 0.5
-    suppress = threshold_for(p, is_opt_out, policy.max_wrong, policy.confidence)
-    hold = threshold_for(p, is_opt_out, policy.hold_max_wrong, policy.hold_confidence)
+    suppress = threshold_for(opt_out, is_opt_out, policy.max_wrong, policy.confidence)
+    hold = threshold_for(opt_out, is_opt_out, policy.hold_max_wrong, policy.hold_confidence)
     # Whatever is labelled opt_out is at least held.
     hold_at = min(labels[OPT_OUT], hold.threshold if hold else 1.0)
     if suppress is not None and suppress.threshold < hold_at:
@@ -126,7 +128,7 @@ def calibrate(
             "opt_outs": int(is_opt_out.sum()),
             "suppress": _evidence(suppress, policy.max_wrong, policy.confidence),
             "hold": _evidence(hold, policy.hold_max_wrong, policy.hold_confidence)
-            | {"recall_at_threshold": float((p[is_opt_out] >= hold_at).mean())},
+            | {"recall_at_threshold": float((opt_out[is_opt_out] >= hold_at).mean())},
         },
     }
 

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jieba
 import numpy as np
@@ -34,6 +35,9 @@ jieba.setLogLevel(logging.WARNING)
 
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL = [PAD, UNKNOWN, START, END, MASK]
+# Few different shapes: allocators and kernel caches grow with every new one, by gigabytes in an hour.
+WIDTH_STEP, MASK_STEP = 16, 256
+IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +130,16 @@ class Chunks:
 
     def batches(self, rng: np.random.Generator, tokens: int) -> list[np.ndarray]:
         """Return chunk numbers grouped by like length, each group about `tokens` padded tokens, shuffled."""
-        lengths = np.diff(self.starts)
-        order = np.argsort(lengths + rng.uniform(0, 4, len(lengths)), kind="stable")
+        widths = _round_up(np.diff(self.starts) + 2, WIDTH_STEP)
+        order = np.argsort(widths + rng.uniform(0, WIDTH_STEP, len(widths)), kind="stable")
         groups = []
         begin = 0
         while begin < len(order):
-            end = begin + 1
-            longest = lengths[order[begin]] + 2
-            while end < len(order):
-                longest = max(longest, lengths[order[end]] + 2)
-                if longest * (end + 1 - begin) > tokens:
-                    break
-                end += 1
-            groups.append(order[begin:end])
-            begin = end
+            size = max(1, tokens // int(widths[order[begin]]))
+            while widths[order[begin : begin + size]].max() * size > tokens and size > 1:
+                size = tokens // int(widths[order[begin : begin + size]].max())
+            groups.append(order[begin : begin + size])
+            begin += size
         return [groups[k] for k in rng.permutation(len(groups))]
 
 
@@ -153,11 +153,11 @@ def mask_words(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (input ids [B, L], positions of the masked in the flattened batch [M], their true ids [M]).
 
-    Of the chosen words 80 % become [MASK], 10 % a random character, 10 % stay.
+    M is filled up with positions whose true id is IGNORED. Of the chosen words 80 % become [MASK],
+    10 % a random character, 10 % stay.
     """
     lengths = chunks.starts[batch + 1] - chunks.starts[batch]
-    # Few different shapes: the kernels' caches grow with every new one, by gigabytes in an hour.
-    width = -(-(int(lengths.max()) + 2) // 16) * 16
+    width = int(_round_up(lengths.max() + 2, WIDTH_STEP))
     ids = np.full((len(batch), width), special[PAD], np.int64)
     chosen = np.zeros((len(batch), width), bool)
     for row, k in enumerate(batch):
@@ -174,11 +174,15 @@ def mask_words(
     shown = np.where(dice < 0.8, special[MASK], targets)
     shown = np.where(dice > 0.9, rng.integers(len(SPECIAL), size, len(targets)), shown)
     ids[chosen] = shown
-    return (
-        torch.from_numpy(ids),
-        torch.from_numpy(np.flatnonzero(chosen)),
-        torch.from_numpy(targets),
-    )
+    positions = np.flatnonzero(chosen)
+    idle = int(_round_up(len(positions), MASK_STEP)) - len(positions)
+    positions = np.pad(positions, (0, idle))
+    targets = np.pad(targets, (0, idle), constant_values=IGNORED)
+    return torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(targets)
+
+
+def _round_up(number: Any, step: int) -> Any:
+    return -(-number // step) * step
 
 
 def warm_start(network: BertForMaskedLM, vocabulary: dict[str, int], vectors: Path) -> int:
@@ -320,7 +324,7 @@ def pretrain(
             with torch.autocast("cpu", torch.bfloat16):
                 hidden = network.bert(ids, attention_mask=(ids != vocabulary[PAD]).long())[0]
                 scores = network.cls(hidden.flatten(0, 1)[positions])
-            loss = nn.functional.cross_entropy(scores.float(), targets)
+            loss = nn.functional.cross_entropy(scores.float(), targets, ignore_index=IGNORED)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -1,0 +1,106 @@
+"""API keys: `tx_<id>_<secret>`, of which the database holds the id and a SHA-256 hash.
+
+A hash without salt or stretching suffices: the secret is 32 random bytes, not a password.
+"""
+
+import hmac
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from serving import tables
+from serving.store import Store, now
+
+Scope = Literal["ingest", "read", "review", "admin"]
+SCOPES: tuple[Scope, ...] = ("ingest", "read", "review", "admin")
+_USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+class KeyFault(ValueError):
+    """A key cannot be made or revoked as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who holds the key that a request came with."""
+
+    key_id: str
+    name: str
+    scopes: frozenset[str]
+
+    def may(self, scope: Scope) -> bool:
+        """Say whether the key opens this; an admin key opens everything."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+def create(connection: Connection, name: str, scopes: Sequence[str]) -> str:
+    """Make a key and return it; it cannot be shown again. Raise KeyFault for an unknown scope."""
+    unknown = [scope for scope in scopes if scope not in SCOPES]
+    if unknown or not scopes:
+        raise KeyFault(
+            f"a key needs scopes of {', '.join(SCOPES)}; found {', '.join(unknown) or 'none'}"
+        )
+    key_id = secrets.token_hex(4)
+    key = f"tx_{key_id}_{secrets.token_urlsafe(32)}"
+    connection.execute(
+        tables.api_keys.insert(),
+        {
+            "id": key_id,
+            "name": name,
+            "hash": _hash(key),
+            "scopes": list(dict.fromkeys(scopes)),
+            "created_at": now(),
+        },
+    )
+    return key
+
+
+def recognise(store: Store, key: str) -> Caller | None:
+    """Return whose key this is; None if nobody's, or revoked."""
+    parts = key.split("_", maxsplit=2)
+    if len(parts) != 3 or parts[0] != "tx":
+        return None
+    c = tables.api_keys.c
+    with store.read() as connection:
+        row = connection.execute(sa.select(tables.api_keys).where(c.id == parts[1])).one_or_none()
+    # The comparison takes the same time for every wrong secret, and runs for unknown ids as well.
+    matches = hmac.compare_digest(_hash(key), row.hash if row else _hash(""))
+    if row is None or not matches or row.revoked_at is not None:
+        return None
+    at = now()
+    if row.last_used_at is None or at - row.last_used_at > _USE_NOTED_EVERY:
+        with store.write() as connection:
+            connection.execute(
+                tables.api_keys.update().where(c.id == row.id).values(last_used_at=at)
+            )
+    return Caller(row.id, row.name, frozenset(row.scopes))
+
+
+def any_exists(connection: Connection) -> bool:
+    """Say whether a key was ever made."""
+    return connection.scalar(sa.select(tables.api_keys.c.id).limit(1)) is not None
+
+
+def listing(connection: Connection) -> list[dict[str, Any]]:
+    """Return all keys, oldest first, without anything that opens a door."""
+    rows = connection.execute(sa.select(tables.api_keys).order_by(tables.api_keys.c.created_at))
+    return [{k: v for k, v in row._mapping.items() if k != "hash"} for row in rows]
+
+
+def revoke(connection: Connection, key_ids: Collection[str]) -> int:
+    """Revoke keys by id, for good; return how many were still in force."""
+    c = tables.api_keys.c
+    in_force = sa.and_(c.id.in_(key_ids), c.revoked_at.is_(None))
+    return connection.execute(
+        tables.api_keys.update().where(in_force).values(revoked_at=now())
+    ).rowcount
+
+
+def _hash(key: str) -> str:
+    return sha256(key.encode()).hexdigest()

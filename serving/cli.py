@@ -1,0 +1,328 @@
+"""The service's commands: serve, demo, keys, suppress, dead-letters, receipts. `tingxin` mounts them.
+
+Imports of the service stand inside the commands: `tingxin --help` must not wait for a web framework.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from serving.store import Store
+
+SAMPLES = Path(__file__).parents[1] / "data" / "sample"  # of the checkout
+
+keys = typer.Typer(no_args_is_help=True, help="API 密钥 / API keys")
+suppress = typer.Typer(no_args_is_help=True, help="退订名单 / the opt-out list")
+dead_letters = typer.Typer(no_args_is_help=True, help="未送达的推送 / pushes that were given up")
+receipts = typer.Typer(no_args_is_help=True, help="决定凭据 / receipts of decisions")
+
+ListName = Annotated[str, typer.Option("--list", help="名单 / list; unset: TINGXIN_BRAND_LIST")]
+Actor = Annotated[str, typer.Option(help="经办人 / who does it, by name")]
+Reason = Annotated[str, typer.Option(help="理由 / why")]
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="unset: TINGXIN_HOST, 127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="unset: TINGXIN_PORT, 8000; 0: any")] = None,
+) -> None:
+    """启动服务 / Run the service: HTTP API, opt-out list, push."""
+    import uvicorn
+
+    from model.bundle import BundleError
+    from serving.api import create_app
+    from serving.logs import log_to_stderr
+    from serving.service import load_classifier
+
+    log_to_stderr()
+    with _store() as store:
+        settings = store.settings
+        _first_key(store)
+    try:
+        classifier = load_classifier(settings)
+    except BundleError as error:
+        _fail(str(error))
+    config = uvicorn.Config(
+        create_app(settings, classifier),
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        access_log=False,  # its lines hold paths, and paths hold numbers and keys
+        log_config=None,
+    )
+    sock = config.bind_socket()
+    address = f"http://{config.host}:{sock.getsockname()[1]}"
+    typer.echo(f"听信服务 / Tingxin serves {address}")
+    if not classifier.reads_free_text:
+        typer.echo("模型未能加载,仅识别关键词 / The encoder did not load: keywords only", err=True)
+    sys.stdout.flush()
+    uvicorn.Server(config).run(sockets=[sock])
+
+
+def demo(
+    samples: Annotated[Path, typer.Argument(help="样例目录 / folder of the samples")] = SAMPLES,
+    bundle: Annotated[Path | None, typer.Option(help="unset: the bundle that ships")] = None,
+) -> None:
+    """看一遍全过程 / See it work: sample replies through the real service, pushed to a receiver."""
+    from model.bundle import BundleError
+    from serving.demo import SampleError, run
+
+    try:
+        run(samples, bundle)
+    except (SampleError, BundleError) as error:
+        _fail(str(error))
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="用途 / what it is for")],
+    scope: Annotated[list[str], typer.Option(help="ingest, read, review, admin; may be repeated")],
+) -> None:
+    """新建密钥,仅显示一次 / Make a key; it is shown once."""
+    from serving import auth
+
+    with _store() as store, store.write() as connection:
+        try:
+            typer.echo(auth.create(connection, name, scope))
+        except auth.KeyFault as fault:
+            _fail(str(fault))
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """列出密钥 / List the keys, without what opens the door."""
+    from serving import auth
+
+    with _store() as store, store.read() as connection:
+        table = Table(
+            "id", "名称 name", "权限 scopes", "建于 created", "最近使用 last used", "状态 state"
+        )
+        for key in auth.listing(connection):
+            used = key["last_used_at"]
+            table.add_row(
+                key["id"],
+                key["name"],
+                ", ".join(key["scopes"]),
+                f"{key['created_at']:%Y-%m-%d %H:%M}",
+                f"{used:%Y-%m-%d %H:%M}" if used else "–",
+                "已吊销 revoked" if key["revoked_at"] else "有效 in force",
+            )
+    Console().print(table)
+
+
+@keys.command("revoke")
+def revoke_keys(key_ids: list[str]) -> None:
+    """吊销密钥 / Revoke keys by id, for good."""
+    from serving import auth
+
+    with _store() as store, store.write() as connection:
+        revoked = auth.revoke(connection, key_ids)
+    typer.echo(f"已吊销 {revoked} 个 / revoked {revoked}")
+    if revoked < len(set(key_ids)):
+        _fail("some of these ids are unknown, or were revoked before; see `tingxin keys list`")
+
+
+@suppress.command("check")
+def check(
+    phones: list[str],
+    scope: Annotated[
+        str, typer.Option(help="marketing, transactional, otp, sender:…")
+    ] = "marketing",
+    list_name: ListName = "",
+) -> None:
+    """能否发送 / May these numbers be sent to? Exit status 1 if any must not."""
+    from serving.suppressions import covering
+
+    with _store() as store:
+        read = [_phone(phone) for phone in phones]
+        name = list_name or store.settings.brand_list
+        with store.read() as connection:
+            try:
+                found = covering(connection, name, map(store.phones.key, read), scope)
+            except ValueError as fault:
+                _fail(str(fault))
+        for given, phone in zip(phones, read, strict=True):
+            entry = found.get(store.phones.key(phone))
+            verdict = f"停发 suppressed ({entry.scope}, {entry.state})" if entry else "可发 clear"
+            typer.echo(f"{given}\t{verdict}")
+    if found:
+        raise typer.Exit(1)
+
+
+@suppress.command("add")
+def add(
+    phone: str,
+    actor: Actor,
+    reason: Reason,
+    scope: Annotated[str, typer.Option(help="marketing, all, sender:…")] = "marketing",
+    list_name: ListName = "",
+) -> None:
+    """加入名单 / Put a number on the list."""
+    from serving import exchange
+
+    with _store() as store:
+        name = list_name or store.settings.brand_list
+        try:
+            entry = exchange.add(store, name, _phone(phone), scope, actor, reason)
+        except ValueError as fault:
+            _fail(str(fault))
+    typer.echo(f"{entry.phone_masked}\t{entry.scope}\t{entry.state}")
+
+
+@suppress.command("release")
+def release(
+    phone: str,
+    actor: Actor,
+    reason: Reason,
+    scope: Annotated[str | None, typer.Option(help="unset: every scope")] = None,
+    list_name: ListName = "",
+) -> None:
+    """移出名单 / Take a number off the list."""
+    from serving import exchange
+
+    with _store() as store:
+        name = list_name or store.settings.brand_list
+        released = exchange.release(store, name, _phone(phone), scope, actor, reason)
+    if not released:
+        _fail("the number is not on this list")
+    for entry in released:
+        typer.echo(f"{entry.phone_masked}\t{entry.scope}\t{entry.state}")
+
+
+@suppress.command("export")
+def export(
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV; -: standard output")] = Path("-"),
+    list_name: ListName = "",
+) -> None:
+    """导出名单 / Write the whole list as CSV."""
+    from serving import exchange
+
+    with _store() as store:
+        lines = exchange.export(store, list_name or store.settings.brand_list)
+        if str(out) == "-":
+            sys.stdout.buffer.writelines(lines)
+            sys.stdout.flush()
+        else:
+            with out.open("wb") as file:
+                file.writelines(lines)
+
+
+@suppress.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    actor: Actor,
+    list_name: ListName = "",
+) -> None:
+    """导入名单 / Add the numbers of a CSV file (column phone or 手机号)."""
+    from serving import exchange
+
+    with _store() as store:
+        name = list_name or store.settings.brand_list
+        try:
+            done = exchange.import_(store, name, file.read_bytes(), actor)
+        except exchange.UnreadableFile as fault:
+            _fail(f"{file}: {fault}")
+    for fault_at in done.faults:
+        typer.echo(f"{file}:{fault_at['line']}: {fault_at['why']}", err=True)
+    typer.echo(f"新增 {done.added},已有 {done.already} / added {done.added}, known {done.already}")
+    if done.refused:
+        _fail(f"{done.refused} lines could not be read")
+
+
+@dead_letters.command("list")
+def list_dead_letters() -> None:
+    """列出 / List the events that were given up, with the last error."""
+    from serving import outbox
+
+    with _store() as store, store.read() as connection:
+        for letter in outbox.dead_letters(connection):
+            fields = ("event", "type", "time", "attempts", "last_error")
+            typer.echo("\t".join(str(letter[name]) for name in fields))
+
+
+@dead_letters.command("replay")
+def replay(events: Annotated[list[str] | None, typer.Argument(help="unset: all")] = None) -> None:
+    """重新推送 / Send them again; a receiver that was disabled is enabled."""
+    from serving import outbox
+    from serving.store import now
+
+    with _store() as store, store.write() as connection:
+        sent, superseded = outbox.replay(connection, now(), events or ())
+    typer.echo(
+        f"重新推送 {sent},已被后来的变更取代 {superseded} / {sent} to be sent, {superseded} superseded"
+    )
+
+
+@receipts.command("verify")
+def verify() -> None:
+    """校验凭据链 / Verify that no receipt was changed or taken out. Exit status 1 if one was."""
+    from serving.receipts import verify as walk
+
+    with _store() as store, store.read() as connection:
+        verdict = walk(connection)
+    if not verdict.holds:
+        typer.echo(f"凭据链断裂 / receipt {verdict.fault_at} {verdict.fault}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"凭据链完整,共 {verdict.checked} 条 / the chain holds, {verdict.checked} receipts")
+
+
+@contextmanager
+def _store() -> "Iterator[Store]":
+    from serving.settings import SettingsError, read_settings
+    from serving.store import Store
+
+    try:
+        store = Store.open(read_settings())
+    except SettingsError as error:
+        _fail(str(error))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _first_key(store: "Store") -> None:
+    """Make and print an admin key where there is none yet."""
+    from serving import auth
+
+    with store.write() as connection:
+        if auth.any_exists(connection):
+            return
+        key = auth.create(connection, "first start", ["admin"])
+    typer.echo("首次启动:这是管理员 API 密钥,仅显示这一次,请妥善保存。")
+    typer.echo("First start: this is the admin API key. It is shown this once; keep it safe.")
+    typer.echo(f"\n    {key}\n")
+
+
+def _phone(text: str) -> str:
+    from serving.phones import PhoneError, e164
+
+    try:
+        return e164(text)
+    except PhoneError as fault:
+        _fail(str(fault))
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(2)
+
+
+def mount(parent: typer.Typer) -> None:
+    """Add the service's commands to a command line."""
+    parent.command()(serve)
+    parent.command()(demo)
+    parent.add_typer(keys, name="keys")
+    parent.add_typer(suppress, name="suppress")
+    parent.add_typer(dead_letters, name="dead-letters")
+    parent.add_typer(receipts, name="receipts")
+
+
+# `pretty_exceptions_enable` would print local variables, numbers among them.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+mount(app)

@@ -1,0 +1,66 @@
+"""What passes from vendors and streams into serving: `InboundReply`, and how a callback may be at fault."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+class MalformedCallback(ValueError):
+    """A callback as a whole cannot be read. The message holds no content of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboundReply:
+    """One message from a person. The repr hides who wrote and what.
+
+    >>> from datetime import UTC
+    >>> InboundReply("aliyun", "42", "+8613800001001", "别再发了", datetime(2026, 1, 1, tzinfo=UTC))
+    InboundReply(vendor='aliyun', id='42')
+    """
+
+    vendor: str
+    id: str  # the vendor's message id; "" where it gives none (see Phones.message_id)
+    phone: str = field(repr=False)  # E.164
+    text: str = field(repr=False)
+    received_at: datetime = field(repr=False)  # our clock
+    vendor_time: datetime | None = field(default=None, repr=False)  # theirs, with its zone
+    to: str = field(default="", repr=False)  # the number or extension code that was answered
+    signature: str = field(
+        default="", repr=False
+    )  # 签名, the sender's name in the message answered
+    campaign: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("id", "text", "to", "signature", "campaign"):
+            object.__setattr__(self, name, _storable(getattr(self, name)))
+        if self.vendor_time is not None and not 2000 <= self.vendor_time.year < 3000:
+            object.__setattr__(self, "vendor_time", None)  # a broken clock, or a field left empty
+
+    @property
+    def asked_at(self) -> datetime:
+        """When the person wrote, as far as it is known; never later than we heard of it.
+
+        A vendor's clock that runs ahead must not make an opt-out younger than the START that follows it.
+        """
+        return min(self.vendor_time or self.received_at, self.received_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One entry of a callback that cannot be taken: its position (from 0) and why, without its content."""
+
+    position: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A callback, read: what can be taken in and what cannot."""
+
+    replies: tuple[InboundReply, ...]
+    faults: tuple[Fault, ...] = ()
+
+
+def _storable(text: str) -> str:
+    """Replace what no database takes as text: NUL and unpaired surrogates, both possible in JSON."""
+    paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return paired.replace("\0", "\ufffd")

@@ -1,0 +1,87 @@
+"""Round every request: one log line that names nobody, and a limit to the body."""
+
+import time
+import traceback
+from pathlib import PurePath
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.problems import Problem
+
+log = structlog.get_logger()
+
+
+class RequestLog:
+    """Logs method, route template, status and milliseconds. Never the path or the query: they hold numbers
+    and keys. An exception that no route handled ends here, as its class and place: its text may hold both.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{PurePath(frame.filename).name}:{frame.lineno}"
+            log.error("unhandled", error=type(error).__name__, place=place)
+            if not status:
+                problem = Problem("internal", "see the service's log")
+                await problem.response()(scope, receive, watch)
+        route = getattr(scope.get("route"), "path", "(no route)")
+        milliseconds = round((time.perf_counter() - started) * 1000, 1)
+        log.info("request", method=scope["method"], route=route, status=status, ms=milliseconds)
+
+
+class BodyLimit:
+    """Reads a body of at most so many bytes before the application sees the request; answers 413 beyond."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = await self._read(receive)
+        if body is None:
+            problem = Problem("too-large", f"a body may have {self._limit} bytes")
+            await problem.response()(scope, receive, send)
+            return
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, replay, send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._limit:
+                return None
+            parts.append(part)
+            more = message["type"] == "http.request" and message.get("more_body", False)
+        return b"".join(parts)

@@ -1,0 +1,92 @@
+"""Every error the API answers with: RFC 9457 problem details, Chinese first, with no number or text in them."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+
+# slug: status, title
+KINDS = {
+    "malformed": (400, "请求无法读取 / The request cannot be read"),
+    "unauthorized": (401, "缺少有效的 API 密钥 / No valid API key"),
+    "forbidden": (403, "该密钥无此权限 / The key does not open this"),
+    "not-found": (404, "未找到 / Not found"),
+    "method-not-allowed": (405, "不支持该方法 / Method not allowed"),
+    "conflict": (409, "已被处理 / Already decided"),
+    "too-large": (413, "请求过大 / The request is too large"),
+    "invalid": (422, "内容不符合要求 / The content is not as required"),
+    "busy": (429, "请求过多,请稍后重试 / Too many replies waiting, try again shortly"),
+    "internal": (500, "服务内部错误 / Internal error"),
+    "not-recorded": (503, "未能记录,请重试 / Not recorded, send it again"),
+}
+_BY_STATUS = {status: slug for slug, (status, _) in KINDS.items()}
+
+
+class Problem(Exception):
+    """Raised by a route to answer with a problem; `detail` is a sentence, without anybody's data."""
+
+    def __init__(
+        self, slug: str, detail: str, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(detail)
+        self.slug = slug
+        self.detail = detail
+        self.headers = headers or {}
+        self.members = members
+
+    def response(self) -> JSONResponse:
+        status, _ = KINDS[self.slug]
+        return JSONResponse(self.body(), status, self.headers, MEDIA_TYPE)
+
+    def body(self) -> dict[str, Any]:
+        """Return the problem as JSON.
+
+        >>> Problem("busy", "10000 replies wait").body()["title"]
+        '请求过多,请稍后重试 / Too many replies waiting, try again shortly'
+        """
+        status, title = KINDS[self.slug]
+        return {
+            "type": f"urn:tingxin:problem:{self.slug}",
+            "title": title,
+            "status": status,
+            "detail": self.detail,
+            **self.members,
+        }
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an application with a problem."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+
+
+async def _problem(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, Problem):
+        raise error
+    return error.response()
+
+
+async def _validation(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    # Only places and rules: `input` would repeat the number or the text.
+    faults = [
+        {"at": ".".join(str(part) for part in fault["loc"]), "why": fault["msg"]}
+        for fault in error.errors()[:20]
+    ]
+    malformed = any(fault["type"] == "json_invalid" for fault in error.errors())
+    detail = "the body is no JSON" if malformed else "see errors for each place"
+    return Problem("malformed" if malformed else "invalid", detail, errors=faults).response()
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    slug = _BY_STATUS.get(error.status_code, "malformed")
+    headers = dict(error.headers or {})
+    return Problem(slug, KINDS[slug][1].split(" / ")[1], headers).response()

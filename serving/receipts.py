@@ -1,0 +1,149 @@
+"""Receipts: one per decision, each bound to the one before it, so that none can be changed or taken out.
+
+    hash = SHA-256(previous hash + "\\n" + canonical JSON of the body)
+
+The body is stored as the very text that was hashed. It holds keyed hashes of the number and the text,
+never themselves, and so may be kept, shown and exported after the text's own retention has ended.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from serving import tables
+
+GENESIS = "0" * 64
+
+
+def canonical(body: dict[str, Any]) -> str:
+    """Return the one JSON text of a body.
+
+    >>> canonical({"动作": "suppress", "a": 1})
+    '{"a":1,"动作":"suppress"}'
+    """
+    return json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def chained(previous: str, body: str) -> str:
+    """Return the hash of a body that follows a receipt with hash `previous`."""
+    return sha256(f"{previous}\n{body}".encode()).hexdigest()
+
+
+def new_id() -> str:
+    return f"rc_{uuid4().hex}"
+
+
+class Chain:
+    """The open end of the chain, locked for one transaction: `with Chain(connection) as chain`.
+
+    Its lock puts all writers in one order, also between processes on PostgreSQL; that is what makes the
+    cursors of the change feed grow in the order in which they become visible.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._new: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "Chain":
+        head = sa.select(tables.chain.c.seq, tables.chain.c.hash).with_for_update()
+        self._seq, self._hash = self._connection.execute(head).one()
+        return self
+
+    def append(self, receipt_id: str, body: dict[str, Any], at: datetime) -> None:
+        """Add a receipt; it is written when the block ends."""
+        text = canonical({"id": receipt_id, "at": at.isoformat(), **body})
+        digest = chained(self._hash, text)
+        self._seq += 1
+        self._new.append(
+            {
+                "id": receipt_id,
+                "seq": self._seq,
+                "prev_hash": self._hash,
+                "hash": digest,
+                "body": text,
+                "created_at": at,
+            }
+        )
+        self._hash = digest
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self._new:
+            self._connection.execute(tables.receipts.insert(), self._new)
+            self._connection.execute(tables.chain.update().values(seq=self._seq, hash=self._hash))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the chain holds; if not, the number of the first receipt at fault and what is wrong."""
+
+    checked: int
+    fault_at: int | None = None
+    fault: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return self.fault_at is None
+
+
+def verify(connection: Connection) -> Verdict:
+    """Walk the whole chain from its beginning to its head."""
+    previous, seq = GENESIS, 0
+    rows = connection.execution_options(stream_results=True).execute(
+        sa.select(tables.receipts).order_by(tables.receipts.c.seq)
+    )
+    for row in rows:
+        if row.seq != seq + 1:
+            return Verdict(seq, seq + 1, "is missing")
+        seq = row.seq
+        if row.prev_hash != previous or row.hash != chained(previous, row.body):
+            return Verdict(seq - 1, seq, "was changed after it was written")
+        if json.loads(row.body)["id"] != row.id:
+            return Verdict(seq - 1, seq, "was given another receipt's id")
+        previous = row.hash
+    head = connection.execute(sa.select(tables.chain)).one()
+    if (head.seq, head.hash) != (seq, previous):
+        return Verdict(seq, seq + 1, "is missing: the chain's head knows of more")
+    return Verdict(seq)
+
+
+def read(connection: Connection, receipt_id: str) -> dict[str, Any] | None:
+    """Return a receipt with its hashes and what became of its pushes, or None if there is none."""
+    row = connection.execute(
+        sa.select(tables.receipts).where(tables.receipts.c.id == receipt_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    box = tables.outbox.c
+    pushes = connection.execute(
+        sa.select(box.id, box.state, box.attempts, box.delivered_at, box.last_error)
+        .where(box.receipt_id == receipt_id)
+        .order_by(box.seq)
+    )
+    return {
+        "receipt": json.loads(row.body),
+        "number": row.seq,
+        "previous_hash": row.prev_hash,
+        "hash": row.hash,
+        "pushes": [
+            {
+                "event": p.id,
+                "state": p.state,
+                "attempts": p.attempts,
+                "delivered_at": p.delivered_at.isoformat() if p.delivered_at else None,
+                "last_error": p.last_error,
+            }
+            for p in pushes
+        ],
+    }

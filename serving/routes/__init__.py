@@ -1,0 +1,58 @@
+"""The HTTP routes, one file per subject, and what they share: the service, and who is calling."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict
+
+from serving import auth
+from serving.auth import Caller, Scope
+from serving.problems import Problem
+from serving.service import Service
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused, so that a misspelt one is not silently ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Running = Annotated[Service, Depends(_service)]
+
+
+def opens(scope: Scope) -> Callable[[Request, Service], Caller]:
+    """Return a dependency that lets a caller in whose key has the scope: `Depends(opens("read"))`."""
+
+    def admit(request: Request, service: Running) -> Caller:
+        return _admit(service, header_key(request), scope)
+
+    return admit
+
+
+def opens_inbound(request: Request, service: Running, key: str = "") -> Caller:
+    """Let a vendor in: by header, or by the key in path or query, for vendors that send no header."""
+    return _admit(service, header_key(request) or key, "ingest")
+
+
+def header_key(request: Request) -> str:
+    """Return the key in `Authorization: Bearer …` or `X-API-Key: …`, or ""."""
+    kind, _, key = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return key.strip()
+    return request.headers.get("x-api-key", "")
+
+
+def _admit(service: Service, key: str, scope: Scope) -> Caller:
+    caller = auth.recognise(service.store, key)
+    if caller is None:
+        detail = "send a key as 'Authorization: Bearer tx_…' or 'X-API-Key: tx_…'"
+        raise Problem("unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+    if not caller.may(scope):
+        raise Problem("forbidden", f"this needs a key with the scope {scope!r}")
+    return caller

@@ -1,0 +1,141 @@
+"""Replies come in: /v1/classify, /v1/replies, /v1/inbound/{vendor}; receipts go out: /v1/receipts/{id}."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from annotated_types import Len
+from fastapi import APIRouter, Depends, Request, Response
+
+from model.classifier import TextTooLong
+from serving import receipts
+from serving.events import InboundReply, MalformedCallback
+from serving.intake import IntakeClosed, IntakeFull, Outcome
+from serving.phones import PhoneError
+from serving.problems import Problem
+from serving.routes import Body, Running, opens, opens_inbound
+from serving.service import Service
+from serving.store import now
+from serving.vendors import VENDORS
+from serving.vendors.generic import GenericReply
+
+router = APIRouter(prefix="/v1")
+MAX_REPLIES = 1000
+
+
+class Texts(Body):
+    """What /v1/classify reads."""
+
+    texts: Annotated[list[str], Len(1, MAX_REPLIES)]
+
+
+@router.post("/classify", dependencies=[Depends(opens("read"))])
+def classify(body: Texts, service: Running) -> dict[str, Any]:
+    """Say what texts mean; nothing is kept."""
+    try:
+        predictions = service.classifier.classify(body.texts)
+    except TextTooLong as error:
+        raise Problem("invalid", str(error)) from None
+    version = service.classifier.bundle.version
+    return {"bundle": version, "predictions": [p.row() for p in predictions]}
+
+
+@router.post("/replies", dependencies=[Depends(opens("ingest"))])
+def post_replies(
+    body: GenericReply | Annotated[list[GenericReply], Len(1, MAX_REPLIES)], service: Running
+) -> dict[str, Any]:
+    """Take one reply or up to 1,000 in, and answer with what was decided on each, in order.
+
+    A reply that cannot be taken has the status `refused` (never) or `failed` (send it again) and does
+    not hold up the others. All are on disk when the answer comes.
+    """
+    received_at = now()
+    given = body if isinstance(body, list) else [body]
+    replies: list[InboundReply | str] = []
+    for one in given:
+        try:
+            replies.append(one.reply(received_at))
+        except PhoneError as fault:
+            replies.append(f"phone is {fault}")
+    outcomes = iter(submit(service, [r for r in replies if isinstance(r, InboundReply)]))
+    results = [
+        _result(next(outcomes))
+        if isinstance(reply, InboundReply)
+        else {"id": one.id, "status": "refused", "why": reply}
+        for one, reply in zip(given, replies, strict=True)
+    ]
+    if not isinstance(body, list) and results[0]["status"] == "refused":
+        raise Problem("invalid", results[0]["why"])
+    if all(result["status"] == "failed" for result in results):
+        raise Problem("not-recorded", "nothing was recorded", {"Retry-After": "1"})
+    return {"results": results}
+
+
+async def raw_body(request: Request) -> bytes:
+    """Return the bytes as they came; a vendor's signature is over them."""
+    return await request.body()
+
+
+RawBody = Annotated[bytes, Depends(raw_body)]
+
+
+@router.post("/inbound/{vendor}", dependencies=[Depends(opens_inbound)])
+@router.post("/inbound/{vendor}/{key}", dependencies=[Depends(opens_inbound)])
+def inbound(vendor: str, body: RawBody, request: Request, service: Running) -> Response:
+    """Take a vendor's callback in, and answer as the vendor expects once all of it is on disk.
+
+    What cannot be read is answered with a problem that names its position, after the rest was recorded:
+    the vendor sends the callback again, and what was recorded is not recorded twice.
+    """
+    received_at = now()
+    if vendor not in VENDORS:
+        raise Problem("not-found", f"known vendors: {', '.join(sorted(VENDORS))}")
+    adapter = VENDORS[vendor]
+    try:
+        adapter.verify(request.headers, body)
+        parsed = adapter.parse(body, received_at)
+    except MalformedCallback as fault:
+        raise Problem("malformed", str(fault)) from None
+    outcomes = submit(service, parsed.replies)
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise Problem("not-recorded", "not all was recorded", {"Retry-After": "1"})
+    faults = [{"position": fault.position, "why": fault.why} for fault in parsed.faults]
+    # Positions count the entries of the callback; refused ones are those without a fault of their own.
+    taken = [
+        k for k in range(len(outcomes) + len(faults)) if k not in {f["position"] for f in faults}
+    ]
+    faults += [
+        {"position": k, "why": outcome.why}
+        for k, outcome in zip(taken, outcomes, strict=True)
+        if outcome.status == "refused"
+    ]
+    if faults:
+        service.metrics.refused.labels(vendor).inc(len(parsed.faults))
+        raise Problem(
+            "malformed", "some entries cannot be read; the others are recorded", errors=faults
+        )
+    return Response(adapter.answer(), media_type="application/json")
+
+
+@router.get("/receipts/{receipt_id}", dependencies=[Depends(opens("read"))])
+def receipt(receipt_id: str, service: Running) -> dict[str, Any]:
+    """Return why something was decided, with the hashes that bind it, and what became of its pushes."""
+    with service.store.read() as connection:
+        found = receipts.read(connection, receipt_id)
+    if found is None:
+        raise Problem("not-found", "no receipt of this id")
+    return found
+
+
+def submit(service: Service, replies: Sequence[InboundReply]) -> list[Outcome]:
+    """Take replies in; where there is no room, say so in HTTP's terms."""
+    try:
+        return service.submit(replies)
+    except IntakeFull as full:
+        raise Problem("busy", str(full), {"Retry-After": "1"}) from None
+    except IntakeClosed as closed:
+        raise Problem("not-recorded", str(closed), {"Retry-After": "5"}) from None
+
+
+def _result(outcome: Outcome) -> dict[str, Any]:
+    result = {"id": outcome.message_id, "status": outcome.status}
+    return result | (outcome.decision if outcome.decision else {"why": outcome.why})

@@ -1,0 +1,57 @@
+"""The service: store, classifier, intake and relay, started and stopped together."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from model.bundle import SHIPPED, BundleError
+from model.classifier import Classifier
+from serving.events import InboundReply
+from serving.intake import Intake, Outcome
+from serving.metrics import Metrics
+from serving.relay import Relay
+from serving.settings import Settings
+from serving.store import Store
+
+log = structlog.get_logger()
+
+
+def load_classifier(settings: Settings) -> Classifier:
+    """Load the bundle; where its encoder does not load, its keywords, so that 退订 is honoured all the same.
+
+    Raises BundleError if not even those can be read: without rules nothing can be decided.
+    """
+    path = settings.bundle or SHIPPED
+    try:
+        return Classifier.load(path)
+    except BundleError as error:
+        degraded = Classifier.load_keywords(path)
+        log.error("model_not_loaded", remedy="keywords only; restore the bundle", error=str(error))
+        return degraded
+
+
+class Service:
+    """Everything behind the HTTP routes."""
+
+    def __init__(self, settings: Settings, classifier: Classifier | None = None) -> None:
+        self.settings = settings
+        self.classifier = classifier or load_classifier(settings)
+        self.store = Store.open(settings)
+        self.metrics = Metrics()
+        self.metrics.model_ready.set(self.classifier.reads_free_text)
+        self.relay = Relay(self.store, self.metrics)
+        self.intake = Intake(self.store, self.classifier, self.metrics, self.relay.wake)
+
+    def start(self) -> None:
+        self.relay.start()
+        self.intake.start()
+
+    def stop(self) -> None:
+        """Finish what was taken in, then what is being sent."""
+        self.intake.stop()
+        self.relay.stop()
+        self.store.close()
+
+    def submit(self, replies: Sequence[InboundReply]) -> list[Outcome]:
+        """Take replies in; return once all are on disk with what follows from them."""
+        return self.intake.submit(replies)

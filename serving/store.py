@@ -1,0 +1,112 @@
+"""The database: opened, migrated, checked against the phone key; reading and writing transactions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection, Engine, make_url
+
+from serving import tables
+from serving.phones import Phones
+from serving.settings import Settings, SettingsError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 20
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Store:
+    """An opened database and the keys of the numbers in it."""
+
+    def __init__(self, engine: Engine, phones: Phones, settings: Settings) -> None:
+        self.engine = engine
+        self.phones = phones
+        self.settings = settings
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Store":
+        """Open and migrate; raise SettingsError if the phone key is not the one that the list was made with."""
+        phones = Phones.open(settings)
+        url = make_url(settings.url)
+        # hide_parameters: a database error must not carry a number or a text into a log.
+        options: dict[str, Any] = {"hide_parameters": True}
+        if url.get_backend_name() == "sqlite":
+            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            options["connect_args"] = {"timeout": BUSY_SECONDS}
+        engine = sa.create_engine(url, **options)
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _prepare_sqlite)
+            sa.event.listen(engine, "begin", _begin_sqlite)
+        store = cls(engine, phones, settings)
+        with store.write() as connection:
+            migrate(connection)
+            store._check_key(connection)
+        return store
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Yield a connection in one transaction: committed when the block ends, undone if it raises."""
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(tingxin_writes=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _check_key(self, connection: Connection) -> None:
+        found = connection.scalar(sa.select(tables.installation.c.phone_key_fingerprint))
+        if found is None:
+            connection.execute(
+                tables.installation.insert(),
+                {"id": 1, "phone_key_fingerprint": self.phones.fingerprint},
+            )
+        elif found != self.phones.fingerprint:
+            # With another key nobody on the list would be recognised, and all would be sent to again.
+            raise SettingsError(
+                "the phone key is not the one that this database was made with; restore phone.key or "
+                "TINGXIN_PHONE_KEY from the backup"
+            )
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the schema up to date within the caller's transaction."""
+    script = ScriptDirectory(str(MIGRATIONS))
+
+    def steps(revision: Any, _context: Any) -> Any:
+        return script._upgrade_revs("head", revision)
+
+    # Alembic's own env.py would be a file that runs at import; this is what it does.
+    with EnvironmentContext(Config(), script, fn=steps) as environment:
+        environment.configure(connection=connection, target_metadata=tables.metadata)
+        environment.run_migrations()
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own BEGIN comes too late for reads and is never IMMEDIATE: we send ours.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged reply survives a power cut
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A reader that turns writer may find itself refused; a writer therefore says so at once.
+    writes = connection.get_execution_options().get("tingxin_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,76 @@
+"""Any platform that can post JSON: one object or an array of them.
+
+    {"id": "m-1", "phone": "13800001001", "text": "退订", "time": "2026-09-01T10:00:00+08:00",
+     "to": "1069…", "signature": "某某", "campaign": "618"}
+
+`phone` and `text` are needed. Give `id` if you have one: a message posted twice is then recorded once.
+Without it, `time` has to tell a repeated delivery from a repeated word.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from serving.events import Fault, InboundReply, MalformedCallback, Parsed
+from serving.phones import PhoneError, e164
+
+
+class GenericReply(BaseModel):
+    """One reply as a platform posts it. Other fields are ignored."""
+
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+
+    phone: str = Field(max_length=40, repr=False)
+    text: str = Field(repr=False)
+    id: str = Field(default="", max_length=100)
+    time: AwareDatetime | None = None
+    to: str = Field(default="", max_length=100, repr=False)
+    signature: str = Field(default="", max_length=100)
+    campaign: str = Field(default="", max_length=100)
+
+    def reply(self, received_at: datetime) -> InboundReply:
+        """Return it as our event; raise PhoneError if its number is none."""
+        return InboundReply(
+            vendor="generic",
+            id=self.id,
+            phone=e164(self.phone),
+            text=self.text,
+            received_at=received_at,
+            vendor_time=self.time,
+            to=self.to,
+            signature=self.signature,
+            campaign=self.campaign,
+        )
+
+
+_READER = TypeAdapter(GenericReply)
+
+
+def verify(headers: Mapping[str, str], body: bytes) -> None:
+    """Accept: the API key that the platform sends is the protection."""
+
+
+def parse(body: bytes, received_at: datetime) -> Parsed:
+    """Return the replies of a callback; a faulty entry does not sink its neighbours."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise MalformedCallback("the body is no JSON") from None
+    entries = document if isinstance(document, list) else [document]
+    replies, faults = [], []
+    for position, entry in enumerate(entries):
+        try:
+            replies.append(_READER.validate_python(entry).reply(received_at))
+        except PhoneError as fault:
+            faults.append(Fault(position, f"phone is {fault}"))
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            place = ".".join(map(str, first["loc"])) or "entry"
+            faults.append(Fault(position, f"{place}: {first['msg']}"))
+    return Parsed(tuple(replies), tuple(faults))
+
+
+def answer() -> bytes:
+    return b'{"accepted":true}'

@@ -1,0 +1,167 @@
+"""Fixtures of more than one test file: a bundle of keywords, a fake classifier over it, settings, a service."""
+
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from standardwebhooks import Webhook
+
+from model.bundle import ENCODER, TOKENIZER, Bundle, write_manifest
+from model.classifier import Classifier, Prediction, TextTooLong
+from model.labels import Schema
+from model.policy import decide
+from model.text import MAX_CHARACTERS
+from serving.events import InboundReply
+from serving.service import Service
+from serving.settings import Settings
+from serving.store import now
+
+DATA = Path(__file__).parent.parent / "data"
+
+PUSH_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+# What the fake reads in a text: the first of these that it contains.
+FAKE_SCORES = {
+    "别再发": {"opt_out": 0.99},
+    "少发点": {"opt_out": 0.70},
+    "活不下去": {"self_harm": 0.95},
+    "没钱还": {"hardship": 0.90},
+}
+
+
+def write_keyword_bundle(path: Path) -> Path:
+    """Write a sound bundle whose encoder does not load: the rules, labels and policy of data/, and no model."""
+    path.mkdir()
+    for name in ("labels.toml", "rules.toml", "folds.tsv", "policy.toml"):
+        shutil.copy(DATA / name, path / name)
+    names = Schema.read(DATA / "labels.toml").names
+    calibration = {
+        "temperatures": dict.fromkeys(names, 1.0),
+        "biases": dict.fromkeys(names, 0.0),
+        "thresholds": {"labels": dict.fromkeys(names, 0.5), "suppress": 0.9, "hold": 0.6},
+    }
+    (path / "calibration.json").write_text(json.dumps(calibration), encoding="utf-8")
+    (path / ENCODER).write_bytes(b"no encoder")
+    (path / TOKENIZER).write_bytes(b"no tokenizer")
+    write_manifest(path, {"max_length": 128})
+    return path
+
+
+class FakeClassifier(Classifier):
+    """Decides by the real rules and policy; scores come from FAKE_SCORES instead of an encoder."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle, None)
+        self.texts_read = 0
+
+    @property
+    def reads_free_text(self) -> bool:
+        return True
+
+    def classify(self, texts: Sequence[str]) -> list[Prediction]:
+        for text in texts:
+            if len(text) > MAX_CHARACTERS:
+                raise TextTooLong(f"text has {len(text)} characters")
+            if text == "POISON":
+                raise RuntimeError(f"choked on {text}")
+        self.texts_read += len(texts)
+        return [self._decided(text) for text in texts]
+
+    def _decided(self, text: str) -> Prediction:
+        scores = dict.fromkeys(self.bundle.schema.names, 0.01)
+        found = next((key for key in FAKE_SCORES if key in text), None)
+        scores |= FAKE_SCORES[found] if found else {}
+        hit = self.bundle.rules.match(text)
+        d = decide(scores, hit, self.bundle.calibration.thresholds, self.bundle.policy)
+        start = text.index(found) if found else 0
+        span = (start, start + len(found)) if found else (0, len(text) if hit else 0)
+        return Prediction(
+            d.labels, scores, d.action, d.queue, d.priority, d.due, d.scope, d.reason, span, hit
+        )
+
+
+@pytest.fixture(scope="session")
+def reply() -> Callable[..., InboundReply]:
+    """`reply(7, "退订", **fields)`: a message of the person with the fictional number 13800000007."""
+
+    def make(number: int, text: str, **fields: object) -> InboundReply:
+        given = {"vendor": "test", "id": f"m-{number}-{text}", "received_at": now()} | fields
+        return InboundReply(phone=f"+8613800{number:06}", text=text, **given)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def keyword_bundle(tmp_path: Path) -> Path:
+    return write_keyword_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def classifier(keyword_bundle: Path) -> FakeClassifier:
+    return FakeClassifier(Bundle.load(keyword_bundle))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def service(settings: Settings, classifier: FakeClassifier) -> Iterator[Service]:
+    running = Service(settings, classifier)
+    running.start()
+    yield running
+    running.stop()
+
+
+@dataclass
+class Receiver:
+    """A platform on loopback: verifies what it is sent, and answers 204 or what `answers` holds next."""
+
+    url: str = ""
+    answers: deque[tuple[int, dict[str, str]]] = field(default_factory=deque)
+    events: list[dict[str, Any]] = field(default_factory=list)  # verified, whatever was answered
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver, webhook = Receiver(), Webhook(PUSH_SECRET)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            event = webhook.verify(body, dict(self.headers))
+            assert event["id"] == self.headers["webhook-id"]
+            receiver.events.append(event)
+            status, headers = receiver.answers.popleft() if receiver.answers else (204, {})
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    receiver.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
+    yield receiver
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def pushing(settings: Settings, receiver: Receiver) -> Settings:
+    """Settings that push to the receiver."""
+    push = {"push_url": receiver.url, "push_secret": SecretStr(PUSH_SECRET)}
+    return settings.model_copy(update=push)

@@ -1,0 +1,324 @@
+"""The routes: what they answer, whom they let in, and that errors are problems that name nobody."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
+
+from serving import auth
+from serving.api import create_app
+from serving.settings import Settings
+from serving.store import Store
+
+PHONE = "13800003001"
+
+
+@pytest.fixture
+def keys(settings: Settings) -> dict[str, str]:
+    """A key of each scope."""
+    store = Store.open(settings)
+    with store.write() as connection:
+        made = {scope: auth.create(connection, scope, [scope]) for scope in auth.SCOPES}
+    store.close()
+    return made
+
+
+@pytest.fixture
+def client(settings: Settings, classifier: Any, keys: dict[str, str]) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, classifier)) as client:
+        client.headers["authorization"] = f"Bearer {keys['admin']}"
+        yield client
+
+
+def is_suppressed(client: TestClient, phone: str = PHONE, scope: str = "marketing") -> bool:
+    body = {"phones": [phone], "scope": scope}
+    answer = client.post("/v1/suppressions/check", json=body).json()
+    return bool(answer["results"][0]["suppressed"])
+
+
+ROUTES = [
+    ("POST", "/v1/classify", "read"),
+    ("POST", "/v1/replies", "ingest"),
+    ("POST", "/v1/inbound/generic", "ingest"),
+    ("POST", "/v1/inbound/aliyun", "ingest"),
+    ("GET", f"/v1/suppressions/{PHONE}", "read"),
+    ("POST", "/v1/suppressions/check", "read"),
+    ("POST", "/v1/suppressions", "review"),
+    ("POST", f"/v1/suppressions/{PHONE}/release", "review"),
+    ("GET", "/v1/suppressions/changes", "read"),
+    ("GET", "/v1/suppressions/export", "admin"),
+    ("POST", "/v1/suppressions/import", "admin"),
+    ("GET", "/v1/queue", "review"),
+    ("GET", "/v1/queue/q_1", "review"),
+    ("POST", "/v1/queue/q_1", "review"),
+    ("GET", "/v1/receipts/rc_1", "read"),
+    ("GET", "/v1/stats", "read"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
+def test_a_route_opens_to_its_scope_and_to_admin_only(
+    client: TestClient, keys: dict[str, str], method: str, path: str, scope: str
+) -> None:
+    def status(headers: dict[str, str]) -> int:
+        return client.request(method, path, json={}, headers=headers).status_code
+
+    client.headers.pop("authorization")
+    assert status({}) == 401
+    assert status({"x-api-key": "tx_00000000_wrong"}) == 401
+    for holder, key in keys.items():
+        opened = status({"x-api-key": key}) not in (401, 403)
+        assert opened == (holder in (scope, "admin")), holder
+
+
+def test_a_revoked_key_opens_nothing(
+    client: TestClient, settings: Settings, keys: dict[str, str]
+) -> None:
+    headers = {"authorization": f"Bearer {keys['read']}"}
+    assert client.get("/v1/stats", headers=headers).status_code == 200
+    store = Store.open(settings)
+    with store.write() as connection:
+        assert auth.revoke(connection, [keys["read"].split("_")[1]]) == 1
+    store.close()
+    refused = client.get("/v1/stats", headers=headers)
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == "Bearer"
+
+
+def test_classify_keeps_nothing(client: TestClient) -> None:
+    answer = client.post("/v1/classify", json={"texts": ["T", "T恤还有货吗", "别再发了"]}).json()
+    assert [p["labels"] for p in answer["predictions"]] == [["opt_out"], [], ["opt_out"]]
+    assert client.get("/v1/stats").json()["replies"] == {}
+
+
+def test_replies_are_answered_with_their_decisions_in_order(client: TestClient) -> None:
+    texts = ["退订", "你好", "少发点吧"]
+    replies = [{"id": f"m{n}", "phone": f"1380000100{n}", "text": t} for n, t in enumerate(texts)]
+    results = client.post("/v1/replies", json=replies).json()["results"]
+    assert [r["action"] for r in results] == ["suppress", "none", "hold"]
+    assert [r["status"] for r in results] == ["stored"] * 3
+    again = client.post("/v1/replies", json=replies).json()["results"]
+    assert [r.pop("status") for r in again] == ["replayed"] * 3
+    assert [r["receipt"] for r in again] == [r["receipt"] for r in results]
+
+
+def test_one_bad_reply_does_not_hold_up_the_others(client: TestClient) -> None:
+    replies = [
+        {"phone": "not a number", "text": "退订"},
+        {"phone": PHONE, "text": "退订"},
+        {"phone": "13800001002", "text": "啊" * 20_001},
+    ]
+    results = client.post("/v1/replies", json=replies).json()["results"]
+    assert [r["status"] for r in results] == ["refused", "stored", "refused"]
+    assert is_suppressed(client)
+    alone = client.post("/v1/replies", json=replies[0])
+    assert alone.status_code == 422
+    assert alone.json()["title"].startswith("内容不符合要求")
+
+
+def test_a_marketing_entry_never_blocks_a_one_time_password(client: TestClient) -> None:
+    client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
+    assert is_suppressed(client, scope="marketing")
+    assert is_suppressed(client, scope="sender:某贷")
+    assert not is_suppressed(client, scope="otp")
+    assert not is_suppressed(client, scope="transactional")
+
+
+def test_scopes_cover_what_they_say(client: TestClient) -> None:
+    for phone, scope in [("13800003001", "all"), ("13800001002", "sender:甲")]:
+        body = {"phone": phone, "scope": scope, "actor": "李雷", "reason": "来电要求"}
+        assert client.post("/v1/suppressions", json=body).status_code == 201
+    asked = ("marketing", "otp", "sender:甲", "sender:乙")
+    assert [is_suppressed(client, "13800003001", s) for s in asked] == [True] * 4
+    assert [is_suppressed(client, "13800001002", s) for s in asked] == [False, False, True, False]
+
+
+def test_what_nobody_can_read_is_not_cleared_for_sending(client: TestClient) -> None:
+    answer = client.post("/v1/suppressions/check", json={"phones": ["???", PHONE]}).json()
+    assert [r["suppressed"] for r in answer["results"]] == [True, False]
+
+
+def test_all_ways_of_writing_a_number_are_one_person(client: TestClient) -> None:
+    client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
+    for written in ("+8613800003001", "008613800003001", "138 0000 3001", "１３８００００３００１"):
+        assert is_suppressed(client, written), written
+
+
+def test_a_release_needs_a_name_and_a_reason(client: TestClient) -> None:
+    client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
+    path = f"/v1/suppressions/{PHONE}/release"
+    assert client.post(path, json={"actor": "李雷"}).status_code == 422
+    answer = client.post(path, json={"actor": "李雷", "reason": "本人来电"})
+    assert answer.json()["released"][0]["state"] == "released"
+    assert not is_suppressed(client)
+    assert client.post(path, json={"actor": "李雷", "reason": "再来"}).status_code == 404
+
+
+def test_the_change_feed_continues_where_it_was_left(client: TestClient) -> None:
+    client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
+    first = client.get("/v1/suppressions/changes").json()
+    client.post("/v1/replies", json={"phone": PHONE, "text": "START"})
+    second = client.get("/v1/suppressions/changes", params={"after": first["next"]}).json()
+    [change] = second["changes"]
+    assert (change["phone"], change["state"], change["method"]) == (
+        "+8613800003001",
+        "released",
+        "keyword",
+    )
+    nothing = client.get("/v1/suppressions/changes", params={"after": second["next"]}).json()
+    assert nothing == {"changes": [], "next": second["next"]}
+
+
+def test_an_export_imports_elsewhere(client: TestClient) -> None:
+    client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
+    body = {"phone": "13800001002", "scope": "all", "actor": "=cmd()", "reason": "投诉"}
+    client.post("/v1/suppressions", json=body)
+    exported = client.get("/v1/suppressions/export").content
+    rows = list(csv.DictReader(io.StringIO(exported.decode("utf-8-sig"))))
+    assert {(r["phone"], r["scope"]) for r in rows} == {
+        ("+8613800003001", "marketing"),
+        ("+8613800001002", "all"),
+    }
+    assert "'=cmd()" in exported.decode()
+    path = "/v1/suppressions/import?list=other"
+    done = client.post(path, content=exported).json()
+    assert (done["added"], done["already"], done["refused"]) == (2, 0, 0)
+    done = client.post(path, content=exported).json()
+    assert (done["added"], done["already"]) == (0, 2)
+    other = {"phones": ["13800001002"], "scope": "otp", "list": "other"}
+    assert client.post("/v1/suppressions/check", json=other).json()["results"][0]["suppressed"]
+
+
+def test_an_import_names_the_lines_it_cannot_read(client: TestClient) -> None:
+    content = "手机号,scope\n13800003001,\nabc,\n13800001002,everything\n"
+    done = client.post("/v1/suppressions/import", content=content.encode()).json()
+    assert done["added"] == 1
+    assert [fault["line"] for fault in done["faults"]] == [3, 4]
+    for unreadable in (b"name\nx\n", "手机号\n".encode("gb18030")):
+        assert client.post("/v1/suppressions/import", content=unreadable).status_code == 400
+
+
+def test_a_receipt_says_why_and_names_neither_number_nor_text(client: TestClient) -> None:
+    reply = {"id": "m1", "phone": PHONE, "text": "请别再发了谢谢"}
+    [result] = client.post("/v1/replies", json=reply).json()["results"]
+    answer = client.get(f"/v1/receipts/{result['receipt']}")
+    receipt = answer.json()["receipt"]
+    assert receipt["action"] == "suppress"
+    assert receipt["scores"]["opt_out"] == 0.99
+    assert receipt["thresholds"]["suppress"] == 0.9
+    assert receipt["promise"] == {"max_wrong": 0.01, "confidence": 0.95}
+    assert receipt["span"] == [1, 4]
+    assert answer.json()["pushes"][0]["state"] == "pending"
+    assert "0000100" not in answer.text
+    assert "别再发" not in answer.text
+
+
+def test_every_error_is_a_problem_that_repeats_no_input(client: TestClient) -> None:
+    faults = [
+        client.get("/nowhere"),
+        client.delete("/v1/replies"),
+        client.post("/v1/replies", content=b"{", headers={"content-type": "application/json"}),
+        client.post("/v1/replies", json={"phone": PHONE, "text": ["别再发了"]}),
+        client.post("/v1/replies", json=[]),
+        client.post("/v1/inbound/aliyun", content=b"<xml>"),
+        client.post("/v1/inbound/nobody", json=[]),
+        client.get("/v1/suppressions/13800003001x"),
+        client.post("/v1/suppressions/check", json={"phones": [PHONE], "scope": "别再发了"}),
+        client.get("/v1/receipts/rc_0"),
+        client.post("/v1/queue/q_0", json={"outcome": "confirm", "actor": "李雷"}),
+    ]
+    statuses = [answer.status_code for answer in faults]
+    assert statuses == [404, 405, 400, 422, 422, 400, 404, 422, 422, 404, 404]
+    for answer in faults:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert set(answer.json()) >= {"type", "title", "status", "detail"}
+        assert PHONE not in answer.text
+        assert "别再发" not in answer.text
+
+
+def test_a_body_beyond_the_limit_is_refused(
+    settings: Settings, classifier: Any, keys: dict[str, str]
+) -> None:
+    small = settings.model_copy(update={"max_body_bytes": 1024})
+    with TestClient(create_app(small, classifier)) as client:
+        headers = {"x-api-key": keys["admin"]}
+        assert client.post("/v1/classify", json={"texts": ["啊"]}, headers=headers).is_success
+        refused = client.post("/v1/classify", content=b" " * 1025, headers=headers)
+    assert refused.status_code == 413
+    assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_a_full_intake_asks_to_come_again(
+    settings: Settings, classifier: Any, keys: dict[str, str]
+) -> None:
+    small = settings.model_copy(update={"intake_capacity": 2})
+    with TestClient(create_app(small, classifier)) as client:
+        replies = [{"phone": f"1380000100{n}", "text": "退订"} for n in range(3)]
+        headers = {"x-api-key": keys["ingest"]}
+        refused = client.post("/v1/replies", json=replies, headers=headers)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert client.post("/v1/replies", json=replies[:2], headers=headers).is_success
+
+
+def test_logs_hold_route_templates_and_nobodys_data(
+    client: TestClient, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise RuntimeError(f"{PHONE} 别再发了")
+
+    with capture_logs() as logs:
+        client.post("/v1/replies", json={"phone": PHONE, "text": "别再发了"})
+        client.post(
+            f"/v1/inbound/generic/{keys['ingest']}", json={"phone": PHONE, "text": "别再发了"}
+        )
+        client.post("/v1/inbound/generic", params={"key": keys["ingest"]}, json={})
+        client.get(f"/v1/suppressions/{PHONE}")
+        monkeypatch.setattr("serving.suppressions.entries", breaks)
+        broken = client.get(f"/v1/suppressions/{PHONE}")
+    assert broken.status_code == 500
+    assert broken.json()["type"] == "urn:tingxin:problem:internal"
+    routes = [entry["route"] for entry in logs if entry["event"] == "request"]
+    assert routes == [
+        "/v1/replies",
+        "/v1/inbound/{vendor}/{key}",
+        "/v1/inbound/{vendor}",
+        "/v1/suppressions/{phone}",
+        "/v1/suppressions/{phone}",
+    ]
+    written = str(logs)
+    assert not any(secret in written for secret in (PHONE, "别再发", keys["ingest"]))
+
+
+def test_health_says_what_works(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    ready = client.get("/readyz").json()
+    assert (ready["status"], ready["model"], ready["push"]) == ("ok", "ok", "not configured")
+    client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
+    metrics = client.get("/metrics").text
+    assert 'replies_total{action="suppress",vendor="generic"} 1.0' in metrics
+    assert "optout_to_suppressed_seconds_count 1.0" in metrics
+    assert "model_ready 1.0" in metrics
+    assert 'outbox_events{state="pending"} 1.0' in metrics
+    stats = client.get("/v1/stats").json()
+    assert (stats["replies"], stats["suppressions"]) == ({"suppress": 1}, {"active": 1})
+
+
+def test_a_broken_encoder_leaves_keywords_working_and_says_so(
+    settings: Settings, keyword_bundle: Any, keys: dict[str, str]
+) -> None:
+    degraded = settings.model_copy(update={"bundle": keyword_bundle})
+    with TestClient(create_app(degraded)) as client:
+        client.headers["x-api-key"] = keys["admin"]
+        ready = client.get("/readyz").json()
+        assert (ready["status"], ready["model"][:13]) == ("degraded", "keywords only")
+        assert "model_ready 0.0" in client.get("/metrics").text
+        replies = [
+            {"phone": PHONE, "text": "退订"},
+            {"phone": "13800001002", "text": "别再发了"},
+        ]
+        results = client.post("/v1/replies", json=replies).json()["results"]
+    assert [r["action"] for r in results] == ["suppress", "review"]
