@@ -8,9 +8,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from threading import Thread
@@ -25,13 +24,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from standardwebhooks import Webhook, WebhookVerificationError
 
 from model.labels import Schema
 from model.policy import CHINA
 from serving import auth, tables
 from serving.api import create_app
 from serving.phones import e164, masked
+from serving.receiver import Receiver
 from serving.record import stored
 from serving.service import load_classifier
 from serving.settings import Settings
@@ -55,44 +54,6 @@ class SampleError(ValueError):
     """The samples cannot be read. The message names the file and the remedy."""
 
 
-@dataclass
-class Receiver:
-    """A platform that takes our events: verifies each and remembers it."""
-
-    url: str = ""
-    verified: list[dict[str, Any]] = field(default_factory=list)
-    rejected: int = 0
-
-    @contextmanager
-    def listening(self) -> Iterator["Receiver"]:
-        receiver, webhook = self, Webhook(SECRET)
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                try:
-                    receiver.verified.append(webhook.verify(body, dict(self.headers)))
-                    self.send_response(204)
-                except WebhookVerificationError:
-                    receiver.rejected += 1
-                    self.send_response(401)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing: the demo prints what came."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        self.url = f"http://127.0.0.1:{server.server_address[1]}/tingxin"
-        try:
-            yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-
 @dataclass(frozen=True)
 class Shown:
     """One reply and what was decided on it."""
@@ -104,14 +65,14 @@ class Shown:
 
 def run(samples: Path, bundle: Path | None = None) -> None:
     """Run the demo and print it; raise SampleError or BundleError. Leaves nothing behind."""
-    console = Console()
+    console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(width=WIDTH)
+        console = Console(width=WIDTH, highlight=False)
     replies, callback = _read_replies(samples / REPLIES), _read_callback(samples / CALLBACK)
     with (
         _quiet(),
         tempfile.TemporaryDirectory(prefix="tingxin-demo-") as home,
-        Receiver().listening() as receiver,
+        Receiver(SECRET).listening() as receiver,
     ):
         settings = Settings(
             home=Path(home), bundle=bundle, push_url=receiver.url, push_secret=SecretStr(SECRET)
@@ -210,7 +171,7 @@ def _decisions(shown: list[Shown], schema: Schema, in_colour: bool) -> Table:
         what = Text(f"{zh} {en}", style)
         if decision["queue"]:
             what.append(f"\n→ {decision['queue']} P{decision['priority']}", "not bold dim")
-        labels = "、".join(chinese[name] for name in decision["labels"]) or "–"
+        labels = "\n".join(chinese[name] for name in decision["labels"]) or "–"
         text = _marked(one.text, decision["span"][0], decision["span"][1], in_colour)
         table.add_row(masked(e164(one.phone)), text, labels, what, decision["reason"])
     return table
@@ -235,7 +196,7 @@ def _table(*columns: tuple[str, int]) -> Table:
 
 def _list(store: Store, receiver: Receiver) -> Table:
     """Return the list with, for each entry, its events and how long they took from the reply to the 2xx."""
-    confirmed = {event["id"] for event in receiver.verified}
+    confirmed = {event["id"] for event in receiver.events}
     table = _table(
         ("号码 number", 11),
         ("状态 state", 16),
@@ -283,7 +244,7 @@ def _summary(console: Console, client: httpx2.Client, store: Store, receiver: Re
             if row.delivered_at is not None
         ]
     stats = client.get("/v1/stats").raise_for_status().json()
-    distinct = len({event["id"] for event in receiver.verified})
+    distinct = len({event["id"] for event in receiver.events})
     pushed = f"{distinct} 个事件已送达并验签" if distinct else "没有要推送的事件"
     console.print(
         f"\n[bold green]{pushed}[/] / {distinct} events delivered and verified, {receiver.rejected} rejected"

@@ -31,7 +31,7 @@ class InboundReply:
 
     def __post_init__(self) -> None:
         for name in ("id", "text", "to", "signature", "campaign"):
-            object.__setattr__(self, name, _storable(getattr(self, name)))
+            object.__setattr__(self, name, storable(getattr(self, name)))
         if self.vendor_time is not None and not 2000 <= self.vendor_time.year < 3000:
             object.__setattr__(self, "vendor_time", None)  # a broken clock, or a field left empty
 
@@ -60,7 +60,13 @@ class Parsed:
     faults: tuple[Fault, ...] = ()
 
 
-def _storable(text: str) -> str:
-    """Replace what no database takes as text: NUL and unpaired surrogates, both possible in JSON."""
+def storable(text: str) -> str:
+    """Replace what no database takes as text: NUL and unpaired surrogates, both possible in JSON.
+
+    An SMS cut within an emoji ends in half of one: the person's 退订 before it counts all the same.
+
+    >>> storable("退订\\ud83d"), storable("\\ud83d\\ude4f")
+    ('退订\ufffd', '🙏')
+    """
     paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return paired.replace("\0", "\ufffd")

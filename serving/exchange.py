@@ -186,7 +186,7 @@ def _lines(content: bytes, imported: Imported) -> list[_Line]:
         except PhoneError as fault:
             imported.refuse(number, f"phone is {fault}")
             continue
-        if not re.match(ENTRY_SCOPE, scope):
+        if not re.fullmatch(ENTRY_SCOPE, scope):
             imported.refuse(number, "scope is marketing, all, or sender:<signature>")
             continue
         lines.append(_Line(number, read, scope, state, cells.get("reason") or "导入"))

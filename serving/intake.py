@@ -84,12 +84,18 @@ class Intake:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def takes_replies(self) -> bool:
+        return self._open and self._thread.is_alive()
+
     def submit(self, replies: Sequence[InboundReply]) -> list[Outcome]:
         """Return an outcome for each reply once all are settled; raise IntakeFull or IntakeClosed at once."""
         waiting = [_Waiting(reply, Future()) for reply in replies]
         with self._changed:
-            if not self._open:
-                raise IntakeClosed("the service is stopping")
+            if not self.takes_replies:
+                raise IntakeClosed(
+                    "the service takes no replies: it is stopping, or its intake died"
+                )
             if len(self._waiting) + len(waiting) > self._capacity:
                 raise IntakeFull(
                     f"{self._capacity} replies may wait; no room for {len(waiting)} more"

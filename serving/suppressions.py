@@ -20,6 +20,7 @@ from serving.store import Store
 
 State = Literal["active", "provisional", "released"]
 Method = Literal["keyword", "model", "human", "import"]
+# Anchored for pydantic, which searches.
 ENTRY_SCOPE = r"^(marketing|all|sender:.{1,50})$"
 ASKED_SCOPE = r"^(marketing|transactional|otp|sender:.{1,50})$"
 BLOCKING = ("active", "provisional")
@@ -79,7 +80,7 @@ def covering_scopes(asked: str) -> tuple[str, ...]:
     >>> covering_scopes("marketing"), covering_scopes("otp"), covering_scopes("sender:某贷")
     (('all', 'marketing'), ('all',), ('all', 'marketing', 'sender:某贷'))
     """
-    if not re.match(ASKED_SCOPE, asked):
+    if not re.fullmatch(ASKED_SCOPE, asked):
         raise ValueError("scope is marketing, transactional, otp, or sender:<signature>")
     if asked in ("transactional", "otp"):
         return ("all",)
@@ -112,7 +113,7 @@ class Suppressions:
 
         Raises ValueError for what is no scope.
         """
-        if not re.match(ENTRY_SCOPE, scope):
+        if not re.fullmatch(ENTRY_SCOPE, scope):
             raise ValueError("scope is marketing, all, or sender:<signature>")
         key = self._phones.key(wish.phone)
         before = next(iter(entries(self._connection, wish.list, key, scope)), None)

@@ -2,17 +2,11 @@
 
 import json
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from standardwebhooks import Webhook
 
 from model.bundle import ENCODER, TOKENIZER, Bundle, write_manifest
 from model.classifier import Classifier, Prediction, TextTooLong
@@ -20,6 +14,7 @@ from model.labels import Schema
 from model.policy import decide
 from model.text import MAX_CHARACTERS
 from serving.events import InboundReply
+from serving.receiver import Receiver
 from serving.service import Service
 from serving.settings import Settings
 from serving.store import now
@@ -122,42 +117,10 @@ def service(settings: Settings, classifier: FakeClassifier) -> Iterator[Service]
     running.stop()
 
 
-@dataclass
-class Receiver:
-    """A platform on loopback: verifies what it is sent, and answers 204 or what `answers` holds next."""
-
-    url: str = ""
-    answers: deque[tuple[int, dict[str, str]]] = field(default_factory=deque)
-    events: list[dict[str, Any]] = field(default_factory=list)  # verified, whatever was answered
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver, webhook = Receiver(), Webhook(PUSH_SECRET)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            event = webhook.verify(body, dict(self.headers))
-            assert event["id"] == self.headers["webhook-id"]
-            receiver.events.append(event)
-            status, headers = receiver.answers.popleft() if receiver.answers else (204, {})
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
-    yield receiver
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with Receiver(PUSH_SECRET).listening() as receiver:
+        yield receiver
 
 
 @pytest.fixture

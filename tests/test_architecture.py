@@ -39,7 +39,8 @@ def test_imports_point_one_way(path):
 LIGHT = [
     p
     for p in FILES
-    if p.relative_to(ROOT).parts[0] != "training" and p.relative_to(ROOT).as_posix() not in TRAINING_ONLY
+    if p.relative_to(ROOT).parts[0] != "training"
+    and p.relative_to(ROOT).as_posix() not in TRAINING_ONLY
 ]
 
 
@@ -54,7 +55,9 @@ def test_classifying_and_serving_load_no_torch():
         f"loaded = {HEAVY!r} & set(sys.modules); sys.exit(f'loaded {{loaded}}' if loaded else 0)"
     )
     # tingxin mounts training's commands where torch is installed; mounting must not load it either.
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -74,7 +74,7 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(DatasetError, match="no \\*.jsonl"):
+    with pytest.raises(DatasetError, match=r"no \*\.jsonl"):
         dataset.read(tmp_path, SCHEMA)
 
 

@@ -19,7 +19,15 @@ from training.pretrain import (
 
 LINES = [f"第{k}位客户说再发短信就去投诉,请马上退订" for k in range(120)]
 TINY = PretrainConfig(
-    hidden=16, layers=1, heads=2, max_length=64, chunk=32, min_count=1, tokens=512, epochs=2, hours=1
+    hidden=16,
+    layers=1,
+    heads=2,
+    max_length=64,
+    chunk=32,
+    min_count=1,
+    tokens=512,
+    epochs=2,
+    hours=1,
 )
 
 
@@ -78,7 +86,9 @@ def test_whole_words_are_masked_together_and_targets_are_the_true_characters():
     assert real.any()
     rows = positions[real] // ids.shape[1]
     columns = positions[real] % ids.shape[1] - 1
-    original = torch.tensor([chunks.ids[chunks.starts[r] + c] for r, c in zip(rows, columns, strict=True)])
+    original = torch.tensor(
+        [chunks.ids[chunks.starts[r] + c] for r, c in zip(rows, columns, strict=True)]
+    )
     assert torch.equal(targets[real], original.to(targets.dtype))
     # 马上 and 停止 stand at 4-5 and 6-7: where one character of a word is chosen, so is the other.
     chosen = {(int(r), int(c)) for r, c in zip(rows, columns, strict=True)}
@@ -86,7 +96,7 @@ def test_whole_words_are_masked_together_and_targets_are_the_true_characters():
 
 
 def test_a_folder_without_text_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no \\*.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no \*\.txt"):
         pretrain(tmp_path, tmp_path / "out", TINY)
 
 

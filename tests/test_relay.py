@@ -14,6 +14,7 @@ from model.classifier import Classifier
 from serving import outbox, tables
 from serving.events import InboundReply
 from serving.metrics import Metrics
+from serving.receiver import Receiver
 from serving.record import Read, record
 from serving.relay import Relay
 from serving.settings import Settings
@@ -62,7 +63,9 @@ def test_the_signature_is_standard_webhooks_own_vector() -> None:
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_an_event_tells_the_number_in_its_data_only(relay: Relay, receiver: Any, say: Say) -> None:
+def test_an_event_tells_the_number_in_its_data_only(
+    relay: Relay, receiver: Receiver, say: Say
+) -> None:
     say(1, "退订")
     assert relay.deliver_due() == 1
     [event] = receiver.events
@@ -90,7 +93,7 @@ def test_the_database_keeps_the_number_sealed_and_drops_it_when_delivered(
     assert relay.deliver_due() == 0
 
 
-def test_a_failed_attempt_waits_for_its_turn(relay: Relay, receiver: Any, say: Say) -> None:
+def test_a_failed_attempt_waits_for_its_turn(relay: Relay, receiver: Receiver, say: Say) -> None:
     receiver.answers.append((500, {}))
     say(1, "退订")
     with capture_logs() as logs:
@@ -106,7 +109,7 @@ def test_a_failed_attempt_waits_for_its_turn(relay: Relay, receiver: Any, say: S
     assert letters(relay)[0].state == "delivered"
 
 
-def test_a_receiver_may_ask_to_wait_longer(relay: Relay, receiver: Any, say: Say) -> None:
+def test_a_receiver_may_ask_to_wait_longer(relay: Relay, receiver: Receiver, say: Say) -> None:
     receiver.answers.append((503, {"retry-after": "600"}))
     say(1, "退订")
     relay.deliver_due()
@@ -114,7 +117,7 @@ def test_a_receiver_may_ask_to_wait_longer(relay: Relay, receiver: Any, say: Say
 
 
 def test_ten_failures_make_a_dead_letter_that_can_be_replayed(
-    relay: Relay, receiver: Any, say: Say
+    relay: Relay, receiver: Receiver, say: Say
 ) -> None:
     receiver.answers.extend([(500, {})] * 10)
     say(1, "退订")
@@ -133,7 +136,7 @@ def test_ten_failures_make_a_dead_letter_that_can_be_replayed(
 
 
 def test_a_dead_letter_is_not_replayed_over_a_later_change(
-    relay: Relay, receiver: Any, say: Say
+    relay: Relay, receiver: Receiver, say: Say
 ) -> None:
     say(1, "退订")
     with relay._store.write() as connection:
@@ -146,7 +149,7 @@ def test_a_dead_letter_is_not_replayed_over_a_later_change(
 
 
 def test_410_stops_everything_until_an_operator_replays(
-    relay: Relay, receiver: Any, say: Say
+    relay: Relay, receiver: Receiver, say: Say
 ) -> None:
     receiver.answers.append((410, {}))
     say(1, "退订")
@@ -160,7 +163,7 @@ def test_410_stops_everything_until_an_operator_replays(
     assert relay.deliver_due() == 2
 
 
-def test_events_of_one_entry_go_out_in_order(relay: Relay, receiver: Any, say: Say) -> None:
+def test_events_of_one_entry_go_out_in_order(relay: Relay, receiver: Receiver, say: Say) -> None:
     receiver.answers.append((500, {}))
     say(1, "退订")
     say(1, "START")
@@ -173,7 +176,7 @@ def test_events_of_one_entry_go_out_in_order(relay: Relay, receiver: Any, say: S
 
 
 def test_a_worker_that_dies_after_sending_sends_again(
-    relay: Relay, receiver: Any, say: Say, monkeypatch: pytest.MonkeyPatch
+    relay: Relay, receiver: Receiver, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(1, "退订")
     with monkeypatch.context() as patch:
@@ -202,7 +205,7 @@ def test_a_receiver_that_is_not_there_is_a_failed_attempt(relay: Relay, say: Say
 
 
 def test_a_letter_that_cannot_be_opened_holds_up_no_other(
-    relay: Relay, receiver: Any, say: Say
+    relay: Relay, receiver: Receiver, say: Say
 ) -> None:
     say(1, "退订")
     with relay._store.write() as connection:

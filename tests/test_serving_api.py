@@ -2,11 +2,15 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from serving import auth
@@ -15,6 +19,10 @@ from serving.settings import Settings
 from serving.store import Store
 
 PHONE = "13800003001"
+FIELDS = st.sampled_from(
+    ["phone", "text", "id", "time", "texts", "phones", "scope", "list", "actor", "reason",
+     "outcome", "labels", "phone_number", "content", "sequence_id", "send_time"]
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -118,6 +126,16 @@ def test_one_bad_reply_does_not_hold_up_the_others(client: TestClient) -> None:
     alone = client.post("/v1/replies", json=replies[0])
     assert alone.status_code == 422
     assert alone.json()["title"].startswith("内容不符合要求")
+
+
+@pytest.mark.parametrize("path", ["/v1/replies", "/v1/inbound/generic", "/v1/inbound/aliyun"])
+def test_a_text_cut_within_an_emoji_counts(client: TestClient, path: str) -> None:
+    half = r'[{"%s": "13800003001", "%s": "退订\ud83d", "sequence_id": 1}]'
+    names = ("phone_number", "content") if "aliyun" in path else ("phone", "text")
+    body = (half % names).encode()
+    answer = client.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.is_success, answer.text
+    assert is_suppressed(client)
 
 
 def test_a_marketing_entry_never_blocks_a_one_time_password(client: TestClient) -> None:
@@ -305,6 +323,36 @@ def test_health_says_what_works(client: TestClient) -> None:
     assert 'outbox_events{state="pending"} 1.0' in metrics
     stats = client.get("/v1/stats").json()
     assert (stats["replies"], stats["suppressions"]) == ({"suppress": 1}, {"active": 1})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=50),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(FIELDS | st.text(), inner, max_size=6)
+    ),
+    max_leaves=12,
+)
+
+
+@hypothesis.settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    path=st.sampled_from([path for method, path, _ in ROUTES if method == "POST"]), body=json_values
+)
+def test_no_body_whatever_breaks_a_route(client: TestClient, path: str, body: object) -> None:
+    answer = client.post(
+        path, content=json.dumps(body), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code < 500, answer.text
+    assert answer.is_success or answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_stopped_intake_is_seen_and_takes_nothing(client: TestClient) -> None:
+    client.app.state.service.intake.stop()  # type: ignore[attr-defined]
+    assert client.get("/readyz").status_code == 503
+    refused = client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
 
 
 def test_a_broken_encoder_leaves_keywords_working_and_says_so(

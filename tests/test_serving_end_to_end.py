@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from model.bundle import MANIFEST, SHIPPED
 from serving import receipts, tables
+from serving.receiver import Receiver
 from serving.settings import Settings
 from serving.store import Store
 
@@ -82,7 +83,7 @@ class Process:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, keyword_bundle: Path, receiver: Any) -> dict[str, str]:
+def environment(tmp_path: Path, keyword_bundle: Path, receiver: Receiver) -> dict[str, str]:
     """The shipped bundle where there is one, else keywords: what is tested here is not the model."""
     bundle = SHIPPED if (SHIPPED / MANIFEST).is_file() else keyword_bundle
     return os.environ | {
@@ -124,7 +125,7 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def test_an_aliyun_callback_suppresses_before_it_is_answered_and_is_pushed_once(
-    start: Callable[[], Process], receiver: Any
+    start: Callable[[], Process], receiver: Receiver
 ) -> None:
     process = start()
     with calling(process, process.key) as client:
@@ -154,7 +155,7 @@ def test_an_aliyun_callback_suppresses_before_it_is_answered_and_is_pushed_once(
 
 
 def test_a_kill_loses_no_acknowledged_reply_and_no_push(
-    start: Callable[[], Process], environment: dict[str, str], receiver: Any
+    start: Callable[[], Process], environment: dict[str, str], receiver: Receiver
 ) -> None:
     """A thousand replies, ten at a time from four callers; the process is killed half way."""
     process = start()

@@ -32,6 +32,8 @@ def readyz(service: Running) -> dict[str, Any]:
                 push = "disabled by the receiver (410); replay dead letters to enable it"
     except SQLAlchemyError as error:
         raise Problem("not-recorded", f"the database fails: {type(error).__name__}") from None
+    if not service.intake.takes_replies:
+        raise Problem("not-recorded", "the intake has stopped; restart the service")
     free_text = service.classifier.reads_free_text
     dead = counts.get("dead", 0)
     well = free_text and not dead and push in ("ok", "not configured")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from annotated_types import Len
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field
 
 from model.classifier import TextTooLong
 from serving import receipts
@@ -25,7 +25,7 @@ MAX_REPLIES = 1000
 class Texts(Body):
     """What /v1/classify reads."""
 
-    texts: Annotated[list[str], Len(1, MAX_REPLIES)]
+    texts: Annotated[list[str], Field(min_length=1, max_length=MAX_REPLIES)]
 
 
 @router.post("/classify", dependencies=[Depends(opens("read"))])
@@ -41,7 +41,8 @@ def classify(body: Texts, service: Running) -> dict[str, Any]:
 
 @router.post("/replies", dependencies=[Depends(opens("ingest"))])
 def post_replies(
-    body: GenericReply | Annotated[list[GenericReply], Len(1, MAX_REPLIES)], service: Running
+    body: GenericReply | Annotated[list[GenericReply], Field(min_length=1, max_length=MAX_REPLIES)],
+    service: Running,
 ) -> dict[str, Any]:
     """Take one reply or up to 1,000 in, and answer with what was decided on each, in order.
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from annotated_types import Len
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import Field
@@ -30,7 +29,7 @@ Phone = Annotated[str, Field(max_length=40)]
 class Check(Body):
     """May these numbers be sent a message of this scope? `otp` and `transactional` are stopped by `all` alone."""
 
-    phones: Annotated[list[Phone], Len(1, MAX_CHECKED)] = Field(repr=False)
+    phones: Annotated[list[Phone], Field(min_length=1, max_length=MAX_CHECKED)] = Field(repr=False)
     scope: Asked = "marketing"
     list: ListName | None = None
 

@@ -10,11 +10,28 @@ Without it, `time` has to tell a repeated delivery from a repeated word.
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
-from serving.events import Fault, InboundReply, MalformedCallback, Parsed
+from serving.events import Fault, InboundReply, MalformedCallback, Parsed, storable
 from serving.phones import PhoneError, e164
+
+
+def _repaired(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
+
+
+# pydantic refuses a text that ends in half an emoji, as SMS texts do.
+Text = Annotated[str, BeforeValidator(_repaired)]
 
 
 class GenericReply(BaseModel):
@@ -23,12 +40,12 @@ class GenericReply(BaseModel):
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
 
     phone: str = Field(max_length=40, repr=False)
-    text: str = Field(repr=False)
+    text: Text = Field(repr=False)
     id: str = Field(default="", max_length=100)
     time: AwareDatetime | None = None
-    to: str = Field(default="", max_length=100, repr=False)
-    signature: str = Field(default="", max_length=100)
-    campaign: str = Field(default="", max_length=100)
+    to: Text = Field(default="", max_length=100, repr=False)
+    signature: Text = Field(default="", max_length=100)
+    campaign: Text = Field(default="", max_length=100)
 
     def reply(self, received_at: datetime) -> InboundReply:
         """Return it as our event; raise PhoneError if its number is none."""
