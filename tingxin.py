@@ -18,7 +18,7 @@ app.command()(model_cli.classify)
 if importlib.util.find_spec("uvicorn"):  # the `serve` extra
     from serving import cli as serving_cli
 
-    app.add_typer(serving_cli.app)
+    serving_cli.mount(app)
 
 if importlib.util.find_spec("torch"):  # the `train` extra
     from training import cli as training_cli

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from enum import StrEnum
 from itertools import islice
@@ -54,6 +54,10 @@ def classify(
             "--keep-going", help='坏行带 "error" 输出,不中断 / carry bad rows through with "error"'
         ),
     ] = False,
+    brief: Annotated[
+        bool,
+        typer.Option("--brief", help="每条一行,便于阅读 / a line a row, for reading, not JSON"),
+    ] = False,
 ) -> None:
     """读懂回复:逐行分类,输出 JSONL。/ Classify messages, one JSON row out for each row in, in order."""
     from model.bundle import SHIPPED, BundleError
@@ -82,7 +86,9 @@ def classify(
         if file != "-" and sys.stderr.isatty():
             rows = _with_progress(rows, source, stack)
         try:
-            done, faulty = _run(rows, classifier, target, name, keep_going)
+            done, faulty = _run(
+                rows, classifier, target, name, keep_going, _brief if brief else _json
+            )
         except UnreadableInput as error:
             raise _stop(f"{name}: {error}") from None
         except BrokenPipeError:  # the reader downstream (head, less) has seen enough
@@ -100,6 +106,7 @@ def _run(
     target: IO[str],
     name: str,
     keep_going: bool,
+    written: Callable[[dict[str, Any]], str],
 ) -> tuple[int, int]:
     """Write a prediction row for each input row; return how many rows, and how many with an error."""
     done = faulty = 0
@@ -113,7 +120,7 @@ def _run(
             else:
                 document = row.fields | {"error": f"{name}:{row.line}: {row.fault}"}
                 faulty += 1
-            target.write(_json(document) + "\n")
+            target.write(written(document) + "\n")
         done += len(good)
         target.flush()
         if fatal is not None:
@@ -128,6 +135,17 @@ def _run(
 
 def _json(document: dict[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False)
+
+
+def _brief(document: dict[str, Any]) -> str:
+    """Return a line for reading: action, labels, queue, and the text with the deciding span in 【】."""
+    if "error" in document:
+        return f"error     {document['error']}"
+    text, (start, end) = document["text"], document["span"]
+    marked = f"{text[:start]}【{text[start:end]}】{text[end:]}" if end > start else text
+    queue = f"{document['queue']}, {document['due']}" if document["queue"] else ""
+    labels = ", ".join(document["labels"]) or "–"
+    return f"{document['action']:<10}{labels:<28}{queue:<26}{' '.join(marked.split())}"
 
 
 def _with_progress(

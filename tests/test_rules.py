@@ -17,7 +17,8 @@ def rules() -> Rules:
     "text",
     [
         "T", "t", "TD", "td", " T D ", "ｔｄ", "N", "R", "QX", "0000", "退订", "退 订", "退。订", "退订!!!", "退訂",
-        "腿订", "褪定", "推定", "辶艮订", "tui ding", "TUIDING", "TD 谢谢", "麻烦退订,谢谢", "退订T", "回复TD", "退订退订",
+        "腿订", "褪定", "推定", "辶艮订", "tui ding", "TUIDING", "TD 谢谢", "麻烦退订,谢谢", "退订T",
+        "回复TD", "退订退订",
         "stop", "S T O P", "Unsubscribe", "STOP please", "stop all", "拒收", "取消订阅", "我要退订", "请退订",
     ],
 )  # fmt: skip
@@ -30,8 +31,10 @@ def test_a_keyword_alone_asks_to_stop(rules, text):
 @pytest.mark.parametrize(
     "text",
     [
-        "T恤还有货吗", "TD-LTE是什么", "退订流量包", "不要退订", "我没说要退订", "怎么退订啊", "T_T", "TT", "NN", "no", "rt", "",
-        "!!!", "😭", "NBA", "停止", "000", "取消订单", "退订酒店", "bus stop", "stop sign", "endless", "TDX", "谢谢", "请",
+        "T恤还有货吗", "TD-LTE是什么", "退订流量包", "不要退订", "我没说要退订", "怎么退订啊", "T_T", "TT",
+        "NN", "no", "rt", "",
+        "!!!", "😭", "NBA", "停止", "000", "取消订单", "退订酒店", "bus stop", "stop sign",
+        "endless", "TDX", "谢谢", "请",
     ],
 )  # fmt: skip
 def test_a_keyword_within_other_words_is_no_rule(rules, text):
