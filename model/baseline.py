@@ -31,11 +31,11 @@ SUBSTRING = re.compile(
 def words(text: str) -> list[str]:
     """Return jieba's words of a normalised text, and its characters: short replies hold few words.
 
-    >>> words("别再发了")
-    ['别再', '发', '了', '别', '再', '发', '了']
+    >>> words("太频繁了")
+    ['太', '频繁', '了', '太', '频', '繁', '了']
     """
     plain = normalise(text).text
-    return [*jieba.cut(plain), *plain]
+    return [*jieba.cut(plain, HMM=False), *plain]
 
 
 def build() -> Pipeline:

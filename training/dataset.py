@@ -167,20 +167,10 @@ def export(rows: list[Row], out: Path) -> None:
     """Write the splits as a `datasets.DatasetDict` of Parquet-ready columns, for other tools."""
     from datasets import Dataset, DatasetDict
 
-    parts = {
-        split: Dataset.from_list(
-            [
-                {
-                    "id": r.id,
-                    "text": r.text,
-                    "labels": list(r.labels),
-                    "source": r.source,
-                    "family": r.family,
-                }
-                for r in rows
-                if r.split == split
-            ]
-        )
-        for split in get_args(Split)
-    }
+    columns = ("id", "text", "labels", "source", "family")
+    parts = {}
+    for split in get_args(Split):
+        # An empty split would be written, but not read back.
+        if own := [{c: getattr(r, c) for c in columns} for r in rows if r.split == split]:
+            parts[split] = Dataset.from_list(own)
     DatasetDict(parts).save_to_disk(str(out))

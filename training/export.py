@@ -32,6 +32,9 @@ class ExportError(RuntimeError):
 def export_onnx(trained: Trained, path: Path) -> None:
     """Write the network as fp32 ONNX with dynamic batch and length, and check that it answers alike."""
     network = trained.network.eval()
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # it warns of operators of absent packages
     example = collate(EXAMPLE, trained.pad)
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings():  # the exporter warns of its own internals
@@ -60,7 +63,6 @@ def export_onnx(trained: Trained, path: Path) -> None:
 def write_parts(trained: Trained, data: Path, calibration: dict[str, Any], out: Path) -> None:
     """Write every file of a bundle but its report and manifest into an empty directory."""
     out.mkdir(parents=True, exist_ok=True)
-    logging.getLogger().setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
         plain, prepared = Path(scratch) / "plain.onnx", Path(scratch) / "prepared.onnx"
         export_onnx(trained, plain)

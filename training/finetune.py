@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import AutoTokenizer
+from transformers.utils import logging as hub_logging
 
 from model.encoder import ReplyEncoder
 from model.labels import Schema
@@ -66,6 +67,8 @@ def load_base(base: str, labels: int, dropout: float) -> tuple[ReplyEncoder, Tok
     with what to do about it, where there is none.
     """
     place = base or str(ENCODER)
+    hub_logging.set_verbosity_error()  # a missing pooling layer is no news: the head here is another
+    hub_logging.disable_progress_bar()
     try:
         wrapped = AutoTokenizer.from_pretrained(place)
         network = ReplyEncoder.from_pretrained(place, labels, [])
