@@ -11,6 +11,7 @@ from typer.main import get_command
 from model.bundle import SHIPPED, Bundle
 from model.labels import Schema
 from model.policy import Policy
+from serving.settings import Settings
 from tingxin import app
 from training.card import model_card
 
@@ -68,6 +69,11 @@ def test_every_command_in_the_docs_exists():
             r"(?:^|`)tingxin ([a-z][a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE
         )
         assert set(named) <= commands, page.name
+
+
+def test_the_readme_lists_every_setting():
+    named = set(re.findall(r"`TINGXIN_([A-Z_]+)`", README))
+    assert {name.lower() for name in named} == set(Settings.model_fields)
 
 
 def test_links_lead_somewhere():
