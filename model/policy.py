@@ -77,7 +77,8 @@ class Route:
     due: Due
     note: str = ""
     label: str = ""
-    min_recall: float | None = None
+    min_recall: float | None = None  # calibration aims at this share of the label found ...
+    max_false_alarms: float = 1.0  # ... with at most this share of other messages taken for it
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class Policy:
                 note=table.get("note", ""),
                 label=table.get("label", ""),
                 min_recall=table.get("min_recall"),
+                max_false_alarms=table.get("max_false_alarms", 1.0),
             )
 
         return cls(

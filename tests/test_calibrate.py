@@ -54,6 +54,14 @@ def test_a_recall_threshold_keeps_the_recall():
     assert (scores[truth] >= recall_threshold(scores, truth, 0.95)).mean() >= 0.95
 
 
+def test_false_alarms_bound_what_recall_may_cost():
+    scores = np.concatenate([np.linspace(0, 1, 20), np.linspace(0, 0.5, 100)])
+    truth = np.arange(120) < 20
+    threshold = recall_threshold(scores, truth, 0.95, max_false_alarms=0.04)
+    assert (scores[~truth] >= threshold).mean() <= 0.05
+    assert recall_threshold(scores, truth, 0.95) < threshold
+
+
 def test_the_best_f1_threshold_parts_two_groups():
     scores = np.array([0.3] * 50 + [0.6] * 50)
     assert 0.3 < best_f1(scores, scores > 0.5) <= 0.6

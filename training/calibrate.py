@@ -73,12 +73,19 @@ def best_f1(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
 
 
 def recall_threshold(
-    scores: NDArray[np.float64], truth: NDArray[np.bool_], min_recall: float
+    scores: NDArray[np.float64],
+    truth: NDArray[np.bool_],
+    min_recall: float,
+    max_false_alarms: float = 1.0,
 ) -> float:
-    """Return the highest threshold that keeps at least `min_recall` of the positives."""
+    """Return the highest threshold that finds `min_recall` of the positives, within the false alarms allowed.
+
+    Where both cannot be had, the false alarms win: the lowest threshold that raises no more of them.
+    """
     positives = np.sort(scores[truth])
     missed = int(np.floor((1 - min_recall) * len(positives) + 1e-9))
-    return float(positives[missed])
+    allowed = float(np.quantile(scores[~truth], 1 - max_false_alarms)) if (~truth).any() else 0.0
+    return max(float(positives[missed]), allowed)
 
 
 def calibrate(
@@ -89,7 +96,7 @@ def calibrate(
     biases: dict[str, float] = {}
     labels: dict[str, float] = {}
     p = np.zeros(logits.shape)
-    wishes = {r.label: r.min_recall for r in policy.routes if r.min_recall is not None}
+    wishes = {r.label: (r.min_recall, r.max_false_alarms) for r in policy.routes if r.min_recall}
     for c, name in enumerate(schema.names):
         positive = truth[:, c] > 0.5
         temperatures[name], biases[name] = 1.0, 0.0
@@ -103,7 +110,7 @@ def calibrate(
         if positive.sum() < FEW:
             labels[name] = 0.5
         elif name in wishes:
-            wanted = recall_threshold(p[:, c], positive, wishes[name])
+            wanted = recall_threshold(p[:, c], positive, *wishes[name])
             labels[name] = min(wanted, best_f1(p[:, c], positive))
         else:
             labels[name] = best_f1(p[:, c], positive)
