@@ -145,7 +145,7 @@ def _brief(document: dict[str, Any]) -> str:
     marked = f"{text[:start]}【{text[start:end]}】{text[end:]}" if end > start else text
     queue = f"{document['queue']}, {document['due']}" if document["queue"] else ""
     labels = ", ".join(document["labels"]) or "–"
-    return f"{document['action']:<10}{labels:<28}{queue:<26}{' '.join(marked.split())}"
+    return f"{document['action']:<10}{labels:<36}{queue:<31}{' '.join(marked.split())}"
 
 
 def _with_progress(

@@ -28,7 +28,10 @@ def classifier() -> Classifier:
     ],
 )
 def test_plain_cases_are_read_right(classifier, text, labels):
-    assert set(classifier.classify([text])[0].labels) == labels
+    found = set(classifier.classify([text])[0].labels)
+    intents = set(classifier.bundle.schema.intents)
+    assert found & intents == labels & intents
+    assert found >= labels
 
 
 def test_despair_goes_to_a_person_at_once(classifier):
@@ -85,10 +88,13 @@ def test_a_text_too_long_is_refused_by_number_and_not_quoted(classifier):
     assert "密" not in str(caught.value)
 
 
-def test_a_long_ticket_is_read_at_both_ends(classifier):
-    filler = "今天天气不错我们一起去公园散步然后回家吃饭。" * 30
-    (prediction,) = classifier.classify([filler + "以后不要再给我发短信了,退订!"])
-    assert prediction.scores["opt_out"] > 0.2
+def test_of_a_long_ticket_both_ends_are_read(classifier):
+    text = "今天天气不错我们一起去公园散步然后回家吃饭。" * 30 + "请退订"
+    (scored,) = classifier._scorer.score([text])
+    read = [text[i:j] for i, j in scored.places]
+    assert len(read) <= 224
+    assert "".join(read).startswith("今天天气")
+    assert "".join(read).endswith("吃饭。请退订")
 
 
 @settings(max_examples=40, deadline=None)
