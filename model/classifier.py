@@ -16,7 +16,7 @@ from model.rules import RuleHit
 from model.scorer import Scored, Scorer, probabilities
 from model.text import MAX_CHARACTERS, Normalised, normalise
 
-CACHED_TEXTS = 50_000
+CACHED_TEXTS = 20_000
 CACHED_LENGTH = 40  # characters; longer texts hardly repeat
 
 

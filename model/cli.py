@@ -26,6 +26,7 @@ class InputFormat(StrEnum):
 
     auto = "auto"
     jsonl = "jsonl"
+    json = "json"
     csv = "csv"
     lines = "lines"
 

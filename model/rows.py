@@ -1,5 +1,7 @@
 """Read rows that hold a message, from JSONL, CSV or plain lines, one at a time and in constant memory.
 
+A JSON array, as vendors post it, is read too, whole.
+
 Each row comes with its line number; a row that cannot be read comes with its fault instead, and the reading
 goes on behind it. What others export is not always what it says: Excel's GBK and byte-order marks, NULs, half
 a JSON object. Every fault names the line, what was found, and the remedy.
@@ -14,7 +16,7 @@ from typing import Any, BinaryIO, Literal
 
 from model.text import MAX_CHARACTERS
 
-Format = Literal["auto", "jsonl", "csv", "lines"]
+Format = Literal["auto", "jsonl", "json", "csv", "lines"]
 TEXT_COLUMNS = (
     *("text", "内容", "content", "短信内容", "回复内容", "消息内容", "投诉内容"),
     *("消息", "文本", "message", "body", "reply"),
@@ -68,6 +70,8 @@ def read_rows(
     match _sniff(first[1]) if format == "auto" else format:
         case "jsonl":
             yield from _json_rows(lines, text)
+        case "json":
+            yield from _array_rows(lines, text)
         case "csv":
             yield from _csv_rows(lines, text)
         case _:
@@ -130,6 +134,8 @@ def _checked(line: str) -> tuple[str, str | None]:
 def _sniff(first: str) -> Format:
     if first.lstrip().startswith("{"):
         return "jsonl"
+    if first.replace(" ", "").startswith("[{") or first.strip() == "[":  # [图片] is a message
+        return "json"
     names = [name.strip().lower() for name in next(csv.reader([first]), [])]
     return "csv" if len(names) > 1 and set(names) & set(TEXT_COLUMNS) else "lines"
 
@@ -167,6 +173,25 @@ def _json_rows(lines: Iterator[Line], wanted: str | None) -> Iterator[InputRow]:
             yield InputRow(number, text, fields)
         except _Fault as error:
             yield InputRow(number, "", error.fields, str(error))
+
+
+def _array_rows(lines: Iterator[Line], wanted: str | None) -> Iterator[InputRow]:
+    """A vendor's callback, say: one JSON array, read whole; its entries are numbered as if each were a line."""
+    faults: list[str] = []
+    document = []
+    for number, line, fault in lines:
+        document.append(line)
+        if fault:
+            faults.append(f"line {number}: {fault}")
+    if faults:
+        raise UnreadableInput(faults[0])
+    try:
+        entries = json.loads("\n".join(document))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableInput(f"not a JSON array ({error})") from None
+    yield from _json_rows(
+        ((n, json.dumps(entry), None) for n, entry in enumerate(entries, start=1)), wanted
+    )
 
 
 def _json_object(line: str) -> dict[str, Any]:

@@ -22,6 +22,18 @@ def test_json_rows_keep_all_fields():
     assert row.fields == {"id": 7, "内容": "退订", "x": [1]}
 
 
+def test_a_json_array_is_read_entry_by_entry():
+    found = rows('[\n {"content": "退订", "id": 1},\n {"id": 2}, {"content": "好的"}]\n')
+    assert [(r.line, r.text) for r in found] == [(1, "退订"), (2, ""), (3, "好的")]
+    assert "no text column" in (found[1].fault or "")
+    with pytest.raises(UnreadableInput, match="not a JSON array"):
+        rows('[{"content": "退订"}')
+
+
+def test_a_message_in_square_brackets_is_a_message():
+    assert [r.text for r in rows("[图片]\n[链接]\n")] == ["[图片]", "[链接]"]
+
+
 def test_csv_columns_stand_in_any_order_and_fields_may_hold_line_breaks():
     found = rows('手机号,内容\n138,"第一行\n第二行"\n139,T\n')
     assert [(r.line, r.text) for r in found] == [(2, "第一行\n第二行"), (4, "T")]
