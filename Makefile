@@ -53,8 +53,10 @@ retrain: $(VENV)/all.stamp ## from data/ and the shipped encoder to models/chall
 pretrain: $(VENV)/all.stamp ## from a folder of text (CORPORA=...) to models/encoder
 	$(BIN)/tingxin pretrain $(CORPORA) --out models/encoder $(if $(wildcard $(VECTORS)),--vectors $(VECTORS))
 
-bench: $(VENV)/all.stamp ## speed on this machine
+bench: $(VENV)/all.stamp ## speed on this machine, alone and beside rivals
+	$(PIP) -e '.[serve,train,dev,bench]'
 	$(BIN)/python benchmarks/classify.py
+	$(BIN)/python benchmarks/rivals.py
 
 clean: ## remove the virtual environment and what runs left
 	rm -rf $(VENV) models runs

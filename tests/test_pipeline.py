@@ -19,8 +19,9 @@ from tingxin import app
 from training import dataset
 from training.card import model_card, summary
 from training.config import Recipe
+from training.distill import cross_fit
 from training.finetune import EncoderUnreachable, finetune, load_base
-from training.pipeline import cross_fit, train
+from training.pipeline import train
 from training.pretrain import PretrainConfig, build_tokenizer, save_encoder
 
 DATA = Path(__file__).parents[1] / "data"

@@ -35,6 +35,9 @@ def train(
     base: Annotated[
         str | None, typer.Option(help="基础编码器 / hub name or folder of an encoder")
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="教师编码器 / hub name or folder of an encoder to learn from")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="轮数 / epochs")] = None,
     seed: Annotated[int | None, typer.Option(help="随机种子 / seed")] = None,
     card: Annotated[Path | None, typer.Option(help="模型卡 / write the model card here")] = None,
@@ -48,7 +51,7 @@ def train(
     from training.pipeline import console, train
 
     try:
-        dials = Recipe.read(recipe or RECIPE, base=base, epochs=epochs, seed=seed)
+        dials = Recipe.read(recipe or RECIPE, base=base, teacher=teacher, epochs=epochs, seed=seed)
         run = train(data, out, dials, real)
     except (DatasetError, LabelError, RecipeError, EncoderUnreachable, OSError) as error:
         raise _refuse(error) from None

@@ -18,6 +18,8 @@ class Recipe:
     """All dials of fine-tuning; recipe.toml says what each one is."""
 
     base: str = ""
+    teacher: str = ""
+    distillation: float = 0.0
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 4e-4
@@ -56,7 +58,7 @@ class Recipe:
         return recipe
 
     def _check(self, path: Path) -> None:
-        for key in ("warmup", "dropout", "label_smoothing", "noise", "averaging"):
+        for key in ("warmup", "dropout", "label_smoothing", "noise", "averaging", "distillation"):
             if not 0 <= getattr(self, key) < 1:
                 raise RecipeError(f"{path}: {key} is {getattr(self, key)}; it is a share in [0, 1)")
         for key in ("epochs", "batch_size", "learning_rate", "head_learning_rate", "max_length"):

@@ -84,6 +84,8 @@ def load_base(base: str, labels: int, dropout: float) -> tuple[ReplyEncoder, Tok
         if i is not None
     ]
     network = ReplyEncoder(network.body, labels, special, dropout)
+    if (pooler := getattr(network.body, "pooler", None)) is not None:
+        pooler.requires_grad_(False)  # never used; processes that train together would wait for it
     tokenizer: Tokenizer = wrapped.backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -128,8 +130,12 @@ def finetune(
     recipe: Recipe,
     progress: Progress | None = None,
     title: str = "fine-tune",
+    soft: NDArray[np.float32] | None = None,
 ) -> Trained:
-    """Fine-tune on labelled rows and return the averaged weights. Deterministic on one machine for a seed."""
+    """Fine-tune on labelled rows and return the averaged weights. Deterministic on one machine for a seed.
+
+    `soft`: a teacher's probabilities [N, C], of which each target takes the recipe's share.
+    """
     torch.manual_seed(recipe.seed)
     rng = random.Random(recipe.seed)
     accelerator = Accelerator(mixed_precision="bf16")
@@ -138,10 +144,13 @@ def finetune(
     with torch.no_grad():  # start from each label's base rate rather than from a half
         rate = targets.mean(0).clamp(1e-3, 1 - 1e-3)
         network.bias.copy_(torch.log(rate / (1 - rate)))
+    if soft is not None:
+        targets = torch.lerp(targets, torch.from_numpy(soft), recipe.distillation)
     head = [*network.attention.parameters(), *network.reading.parameters(), network.bias]
+    body = [p for p in network.body.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
         [
-            {"params": list(network.body.parameters()), "lr": recipe.learning_rate},
+            {"params": body, "lr": recipe.learning_rate},
             {"params": head, "lr": recipe.head_learning_rate},
         ],
         weight_decay=recipe.weight_decay,
@@ -164,6 +173,8 @@ def finetune(
         texts = [normalise(perturb(row.text, rng, share)).text or " " for row in rows]
         total = 0.0
         for group in batches(texts, recipe.batch_size, rng):
+            # Each process takes its part of the batch; the last one of a few may be left with a copy.
+            group = group[accelerator.process_index :: accelerator.num_processes] or group[:1]
             ids = [encode(tokenizer, texts[k], recipe.max_length)[0] for k in group]
             inputs = [x.to(accelerator.device) for x in collate(ids * passes, pad)]
             with accelerator.autocast():

@@ -4,13 +4,11 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -21,10 +19,11 @@ from model.policy import Policy
 from training import dataset
 from training.calibrate import calibrate
 from training.config import Recipe
-from training.dataset import Row, matrix
+from training.dataset import matrix
+from training.distill import cross_fit, soft_targets
 from training.evaluate import compare, evaluate
 from training.export import write_parts
-from training.finetune import Trained, finetune
+from training.finetune import finetune
 
 console = Console(stderr=True)
 
@@ -66,7 +65,8 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
 
     with _progress() as progress:
         out_of_fold = cross_fit(train_rows, schema, recipe, progress)
-        trained = finetune(train_rows, schema, recipe, progress, "final model")
+        soft = soft_targets(train_rows, schema, recipe, out_of_fold, progress)
+        trained = finetune(train_rows, schema, recipe, progress, "final model", soft)
     held_out = [*train_rows, *validation]
     logits = np.concatenate([out_of_fold, trained.logits([r.text for r in validation])])
     calibration = calibrate(logits, matrix(held_out, schema), schema, policy)
@@ -96,21 +96,3 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
     shutil.rmtree(out, ignore_errors=True)
     draft.rename(out)
     return Run(out, version, report)
-
-
-def cross_fit(
-    rows: Sequence[Row], schema: Schema, recipe: Recipe, progress: Progress | None = None
-) -> NDArray[np.float32]:
-    """Return logits [N, C] for each row from a model that saw none of its family."""
-    families = sorted({row.family for row in rows})
-    order = np.random.default_rng(recipe.seed).permutation(len(families))
-    fold_of = {families[f]: k % recipe.folds for k, f in enumerate(order)}
-    logits = np.zeros((len(rows), len(schema.names)), np.float32)
-    for fold in range(recipe.folds):
-        inside = [k for k, row in enumerate(rows) if fold_of[row.family] == fold]
-        rest = [row for row in rows if fold_of[row.family] != fold]
-        model: Trained = finetune(
-            rest, schema, recipe, progress, f"fold {fold + 1} of {recipe.folds}"
-        )
-        logits[inside] = model.logits([rows[k].text for k in inside])
-    return logits

@@ -5,30 +5,47 @@ traditional characters): scoring them apart shows that it does.
 """
 
 import random
+import tomllib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import opencc
 from pypinyin import Style, lazy_pinyin
 
 Noise = Callable[[str, random.Random], str]
-COMMON = (
-    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里"
-    "用道行所然家种事成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实"
-    "日军者意无力它与长把机十民第公此已工使情明性知全三又关点正业外将两高间由问很最重并物手应战向头文体政"
-    "退订短信息别收推停止烦滚骚扰催债钱款贷借利费骗诉举报病困难失业死活跳逼宽限腿定丁盯顶讯新西钉褪蜕据拒取"
-    "晒煞笔傻妈马吗骂嘛尼泥你呢卖买迈娘凉狗苟够贱见件箭建操草曹艹糙日入如仁认人任真针阵珍正政证整几机级及急"
-)
+TABLES = tomllib.loads(Path(__file__).with_name("noise.toml").read_text(encoding="utf-8"))
+NEGATIONS = "不没别勿莫未"  # lost by a thumb, they would turn the meaning round
+SMS_LENGTH = 70  # characters of one UCS-2 message (3GPP TS 23.038); what came after may be lost
 
 
 @lru_cache(maxsize=1)
 def _sounds() -> dict[str, list[str]]:
     """Common characters by their toneless syllable: what an input method offers for it."""
     table: dict[str, list[str]] = defaultdict(list)
-    for char in dict.fromkeys(COMMON):
+    for char in dict.fromkeys(TABLES["common"]):
         table[lazy_pinyin(char)[0]].append(char)
     return table
+
+
+def _accented(sound: str) -> Iterator[str]:
+    """Yield what a toneless syllable is heard as in an accent: zhen as zen, zheng."""
+    for one, other in TABLES["initials"]:
+        for here, there in ((one, other), (other, one)):
+            rest = sound.removeprefix(here)
+            if sound.startswith(here) and not rest.startswith("h"):
+                yield there + rest
+    for one, other in TABLES["finals"]:
+        for here, there in ((one, other), (other, one)):
+            if sound.endswith(here):
+                yield sound.removesuffix(here) + there
+
+
+@lru_cache(maxsize=1)
+def _shapes() -> dict[str, list[str]]:
+    """Characters by a look-alike."""
+    return {c: [o for o in group if o != c] for group in TABLES["alike"] for c in group}
 
 
 @lru_cache(maxsize=1)
@@ -50,6 +67,16 @@ def _replace_some(
     return "".join(replace(c) if i in chosen else c for i, c in enumerate(text))
 
 
+def _replace_known(
+    text: str,
+    rng: random.Random,
+    share: float,
+    replace: Callable[[str], str],
+    known: Container[str],
+) -> str:
+    return "".join(replace(c) if c in known and rng.random() < share else c for c in text)
+
+
 def homophone(text: str, rng: random.Random) -> str:
     """Write some characters as others of the same sound: 退订 as 腿定."""
 
@@ -58,6 +85,33 @@ def homophone(text: str, rng: random.Random) -> str:
         return rng.choice(others) if others else char
 
     return _replace_some(text, rng, 0.2, swap)
+
+
+def look_alike(text: str, rng: random.Random) -> str:
+    """Write some characters as others of the same shape: 再发 as 再友."""
+    return _replace_known(text, rng, 0.4, lambda c: rng.choice(_shapes()[c]), _shapes())
+
+
+def apart(text: str, rng: random.Random) -> str:
+    """Take some characters apart: 滚 as 氵衮."""
+    return _replace_known(text, rng, 0.4, TABLES["apart"].__getitem__, TABLES["apart"])
+
+
+def picture(text: str, rng: random.Random) -> str:
+    """Put a picture for some characters: 🐶东西."""
+    return _replace_known(text, rng, 0.5, TABLES["pictures"].__getitem__, TABLES["pictures"])
+
+
+def misheard(text: str, rng: random.Random) -> str:
+    """Write what speech recognition hears: sounds of an accent, no marks."""
+    plain = "".join(c for c in text if c.isalnum() or c.isspace()) or text
+
+    def hear(char: str) -> str:
+        sound = lazy_pinyin(char)[0]
+        others = [c for s in (sound, *_accented(sound)) for c in _sounds().get(s, []) if c != char]
+        return rng.choice(others) if others else char
+
+    return _replace_some(plain, rng, 0.15, hear)
 
 
 def pinyin(text: str, rng: random.Random) -> str:
@@ -78,10 +132,11 @@ def punctuate(text: str, rng: random.Random) -> str:
 
 
 def drop(text: str, rng: random.Random) -> str:
-    """Lose a character, as hurried thumbs do; texts under six characters keep all of theirs."""
-    if len(text) < 6:
+    """Lose a character, as hurried thumbs do; negations stay, and so do texts under six characters."""
+    places = [i for i, c in enumerate(text) if c not in NEGATIONS]
+    if len(text) < 6 or not places:
         return text
-    place = rng.randrange(len(text))
+    place = rng.choice(places)
     return text[:place] + text[place + 1 :]
 
 
@@ -112,6 +167,25 @@ def traditional(text: str, rng: random.Random) -> str:
     return str(_traditional().convert(text))
 
 
+def cut_off(text: str, rng: random.Random) -> str:
+    """Lose what came after the first message of a long one; shorter texts stay whole."""
+    return text[: rng.randint(SMS_LENGTH, SMS_LENGTH + 20)] if len(text) > SMS_LENGTH else text
+
+
+def quoting(text: str, rng: random.Random) -> str:
+    """Carry the message that is answered, before or after the answer."""
+    quoted = rng.choice(TABLES["quoted"])
+    return rng.choice(
+        [
+            f"{text}//{quoted}",
+            f"{quoted}\n{text}",
+            f"「{quoted}」{text}",
+            f"{text}\n> {quoted}",
+            f"回复:{quoted} {text}",
+        ]
+    )
+
+
 def full_width(text: str, rng: random.Random) -> str:
     """Write Latin letters, digits and marks in full width."""
     return "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)
@@ -120,7 +194,8 @@ def full_width(text: str, rng: random.Random) -> str:
 FAMILIES: dict[str, Noise] = {
     f.__name__: f
     for f in (
-        homophone, pinyin, initials, punctuate, drop, double, swap, unpunctuated, traditional, full_width,
+        homophone, misheard, pinyin, initials, look_alike, apart, picture, punctuate, drop, double, swap, unpunctuated,
+        cut_off, quoting, traditional, full_width,
     )
 }  # fmt: skip
 

@@ -1,0 +1,63 @@
+"""Golden cases: behaviours stated as messages, after CheckList (Ribeiro et al. 2020, arXiv 2005.04118).
+
+`data/golden/KIND.jsonl` holds one kind of behaviour; a row is
+`{"id": "negation-01", "text": "…", "has": ["opt_out"], "hasnt": ["dispute"]}`: labels that must be found, and
+labels that must not. Labels in neither list are not judged. Nothing here is ever trained on.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.classifier import Classifier
+from model.labels import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One message and what must, and must not, be found in it."""
+
+    id: str
+    kind: str
+    text: str
+    has: frozenset[str]
+    hasnt: frozenset[str]
+
+    def passes(self, labels: Sequence[str]) -> bool:
+        return self.has <= set(labels) and not self.hasnt & set(labels)
+
+
+def read(folder: Path, schema: Schema) -> list[Case]:
+    """Return every case of a folder; raise ValueError with file, line and fault."""
+    cases = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            row = json.loads(line)
+            if set(row) != {"id", "text", "has", "hasnt"} or not (row["has"] or row["hasnt"]):
+                raise ValueError(f"{path}:{number}: a case has id, text, and has or hasnt")
+            for label in (*row["has"], *row["hasnt"]):
+                schema.index(label)
+            has, hasnt = frozenset(row["has"]), frozenset(row["hasnt"])
+            if has & hasnt:
+                raise ValueError(f"{path}:{number}: {sorted(has & hasnt)} both wanted and not")
+            cases.append(Case(row["id"], path.stem, row["text"], has, hasnt))
+    if not cases:
+        raise ValueError(f"{folder}: no *.jsonl file with golden cases")
+    return cases
+
+
+def check(
+    classifier: Classifier, cases: Sequence[Case]
+) -> tuple[dict[str, tuple[int, int]], list[Case]]:
+    """Return (passed, all) by kind, and the cases that fail."""
+    found = classifier.classify([case.text for case in cases])
+    kinds: dict[str, tuple[int, int]] = {}
+    failed = []
+    for case, prediction in zip(cases, found, strict=True):
+        good = case.passes(prediction.labels)
+        passed, total = kinds.get(case.kind, (0, 0))
+        kinds[case.kind] = (passed + good, total + 1)
+        if not good:
+            failed.append(case)
+    return kinds, failed
