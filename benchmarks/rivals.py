@@ -175,9 +175,8 @@ def main() -> None:
         classifier._scorer.score(plain)  # type: ignore[union-attr]
         seconds.append(time.perf_counter() - start)
     reached, peak = operations(classifier, fast) / statistics.median(seconds), int8_peak(threads)
-    print(
-        f"\nEncoder: {reached / 1e9:,.0f} G operations a second, {reached / peak:.0%} of the int8 peak ({peak / 1e9:,.0f} G)."
-    )
+    print(f"\nEncoder: {reached / 1e9:,.0f} G operations a second,")
+    print(f"{reached / peak:.0%} of the int8 peak ({peak / 1e9:,.0f} G).")
 
 
 if __name__ == "__main__":
