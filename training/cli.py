@@ -44,7 +44,7 @@ def train(
 ) -> None:
     """训练:数据 → 微调 → 校准 → 评测 → 模型包。/ From labels to a bundle, with its report."""
     from model.labels import LabelError
-    from training.card import model_card, summary
+    from training.card import summary, write_card
     from training.config import RECIPE, Recipe, RecipeError
     from training.dataset import DatasetError
     from training.finetune import EncoderUnreachable
@@ -57,7 +57,7 @@ def train(
         raise _refuse(error) from None
     console.print(summary(run.report))
     if card is not None:
-        card.write_text(model_card(out), encoding="utf-8")
+        write_card(out, card)
     typer.echo(f"{out} ({run.version})")
 
 
@@ -98,6 +98,9 @@ def pretrain(
     vectors: Annotated[
         Path | None, typer.Option(help="字向量 / an .npz of character vectors for a warm start")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="从这个编码器续训 / an encoder whose schooling goes on")
+    ] = None,
     hours: Annotated[float, typer.Option(help="最多几小时 / at most so many hours")] = 2.0,
     epochs: Annotated[float, typer.Option(help="最多几轮 / at most so many epochs")] = 6.0,
 ) -> None:
@@ -107,7 +110,7 @@ def pretrain(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        report = run(folder, out, PretrainConfig(hours=hours, epochs=epochs), vectors)
+        report = run(folder, out, PretrainConfig(hours=hours, epochs=epochs), vectors, start=start)
     except OSError as error:
         raise _refuse(error) from None
     typer.echo(json.dumps(report))

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from model.classifier import Classifier
 from model.labels import Schema
@@ -61,3 +62,11 @@ def check(
         if not good:
             failed.append(case)
     return kinds, failed
+
+
+def summary(classifier: Classifier, folder: Path) -> dict[str, Any] | None:
+    """Return passed and all by kind and the ids that fail; None where the folder holds no cases."""
+    if not any(folder.glob("*.jsonl")):
+        return None
+    kinds, failed = check(classifier, read(folder, classifier.bundle.schema))
+    return {"kinds": kinds, "failed": [case.id for case in failed]}

@@ -1,6 +1,7 @@
 """The recipe from labels to a bundle: read as a table of contents."""
 
 import json
+import os
 import platform
 import shutil
 import time
@@ -16,10 +17,11 @@ from model.bundle import write_manifest
 from model.classifier import Classifier
 from model.labels import Schema
 from model.policy import Policy
-from training import dataset
+from training import dataset, golden
 from training.calibrate import calibrate
 from training.config import Recipe
 from training.dataset import matrix
+from training.diagnose import mistakes, reliability, under_noise
 from training.distill import cross_fit, soft_targets
 from training.evaluate import compare, evaluate
 from training.export import write_parts
@@ -79,13 +81,21 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
         "recipe": asdict(recipe),
         "corpus": {name: len(part) for name, part in [("train", train_rows), *sets.items()]},
         "losses": [round(x, 4) for x in trained.losses],
+        "cores": os.cpu_count(),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
     write_manifest(draft, provenance)
     classifier = Classifier.load(draft)
     report = {
         "sets": {title: evaluate(classifier, part) for title, part in sets.items()},
-        "compared": compare(train_rows, sets, schema),
+        "compared": compare(classifier, train_rows, sets),
+        "union": evaluate(
+            classifier, [r for title in sets if title != "validation" for r in sets[title]]
+        ),
+        "noise": under_noise(classifier, test),
+        "reliability": reliability(classifier, test),
+        "mistakes": mistakes(classifier, validation),
+        "golden": golden.summary(classifier, data / "golden"),
         "evidence": calibration["evidence"],
         "seconds": round(time.monotonic() - began),
     }
