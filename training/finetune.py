@@ -154,6 +154,7 @@ def finetune(
             {"params": head, "lr": recipe.head_learning_rate},
         ],
         weight_decay=recipe.weight_decay,
+        fused=True,  # a tenth of the time of a training step on two cores
     )
     steps = recipe.epochs * math.ceil(len(rows) / recipe.batch_size)
     warmup = max(1, round(recipe.warmup * steps))
