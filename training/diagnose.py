@@ -23,11 +23,12 @@ def under_noise(classifier: Classifier, rows: Sequence[Row], seed: int = 0) -> d
     suppressed or held.
     """
     report = {}
+    intents = set(classifier.bundle.schema.intents)
     for name, noise in FAMILIES.items():
         rng = random.Random(seed)
         changed = [(row, noise(row.text, rng)) for row in rows]
         changed = [(row, text) for row, text in changed if text.strip() and text != row.text]
-        if not changed:
+        if not any(intents & set(row.labels) for row, _ in changed):
             continue
         clean = evaluate(classifier, [row for row, _ in changed])
         noisy = evaluate(classifier, [replace(row, text=text) for row, text in changed])
