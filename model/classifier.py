@@ -11,7 +11,7 @@ from cachetools import LRUCache
 
 from model.bundle import ENCODER, SHIPPED, TOKENIZER, Bundle, BundleError
 from model.explain import deciding_stretch
-from model.policy import Action, Decision, Due, decide, undecided
+from model.policy import OPT_OUT, Action, Due, decide, undecided
 from model.rules import RuleHit
 from model.scorer import Scored, Scorer, probabilities
 from model.text import MAX_CHARACTERS, Normalised, normalise
@@ -22,7 +22,10 @@ CACHED_LENGTH = 40  # characters; longer texts hardly repeat
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one message says and what to do about it. `span` is [i, j) of the text as it was typed."""
+    """What one message says and what to do about it.
+
+    `spans` has [i, j) of the text as it was typed for each label found; `span` is that of the label that decided.
+    """
 
     labels: tuple[str, ...]
     scores: dict[str, float]
@@ -33,6 +36,7 @@ class Prediction:
     scope: str | None
     reason: str
     span: tuple[int, int]
+    spans: dict[str, tuple[int, int]]
     hit: RuleHit | None
 
     @property
@@ -52,6 +56,7 @@ class Prediction:
             "scope": self.scope,
             "reason": self.reason,
             "span": list(self.span),
+            "spans": {name: list(span) for name, span in self.spans.items()},
         }
 
 
@@ -144,16 +149,21 @@ class Classifier:
             due=decision.due,
             scope=decision.scope,
             reason=decision.reason,
-            span=self._span(decision, normalised, scored, hit),
+            span=self._span(decision.label, normalised, scored, hit),
+            spans={
+                name: self._span(name, normalised, scored, hit if name == OPT_OUT else None)
+                for name in decision.labels
+            },
             hit=hit,
         )
 
     def _span(
-        self, decision: Decision, normalised: Normalised, scored: Scored | None, hit: RuleHit | None
+        self, label: str | None, normalised: Normalised, scored: Scored | None, hit: RuleHit | None
     ) -> tuple[int, int]:
+        """Return the stretch that speaks for a label; a keyword is all of the message."""
         if hit is not None:
             return normalised.span(0, len(normalised.text))
-        if decision.label is None or scored is None:
+        if label is None or scored is None:
             return (0, 0)
-        column = self.bundle.schema.index(decision.label)
+        column = self.bundle.schema.index(label)
         return normalised.span(*deciding_stretch(scored.contributions[:, column], scored.places))

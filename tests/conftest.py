@@ -79,7 +79,17 @@ class FakeClassifier(Classifier):
         start = text.index(found) if found else 0
         span = (start, start + len(found)) if found else (0, len(text) if hit else 0)
         return Prediction(
-            d.labels, scores, d.action, d.queue, d.priority, d.due, d.scope, d.reason, span, hit
+            labels=d.labels,
+            scores=scores,
+            action=d.action,
+            queue=d.queue,
+            priority=d.priority,
+            due=d.due,
+            scope=d.scope,
+            reason=d.reason,
+            span=span,
+            spans=dict.fromkeys(d.labels, span),
+            hit=hit,
         )
 
 

@@ -9,7 +9,18 @@ from typer.testing import CliRunner
 from tingxin import app
 
 ROOT = Path(__file__).parents[1]
-KEYS = {"labels", "scores", "action", "queue", "priority", "due", "scope", "reason", "span"}
+KEYS = {
+    "labels",
+    "scores",
+    "action",
+    "queue",
+    "priority",
+    "due",
+    "scope",
+    "reason",
+    "span",
+    "spans",
+}
 
 
 def run(*arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:

@@ -161,6 +161,21 @@ def stats(data: Data = DATA) -> None:
 
 
 @data_app.command()
+def coverage(data: Data = DATA) -> None:
+    """覆盖面:行业、写信人、文体 × 标签。/ Labels by industry, writer and form, as Markdown tables."""
+    from model.labels import LabelError, Schema
+    from training import coverage, dataset
+
+    try:
+        schema = Schema.read(data / "labels.toml")
+        families = coverage.read_families(data / "families.tsv")
+        rows = dataset.read(data / "corpus", schema)
+        typer.echo("\n".join(coverage.markdown(rows, families, schema)))
+    except (dataset.DatasetError, LabelError, OSError) as error:
+        raise _refuse(error) from None
+
+
+@data_app.command()
 def export(
     out: Annotated[Path, typer.Argument(help="写到这里 / a new folder")], data: Data = DATA
 ) -> None:
