@@ -9,6 +9,7 @@ them by Zipf's law with exponent 1.1: a few replies (T, 退订, 好的) make up 
 import json
 import os
 import platform
+import resource
 import statistics
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from model.classifier import Classifier
+from model.explain import deciding_stretch
+from model.text import normalise
 
 CORPUS = Path(__file__).parents[1] / "data" / "corpus"
 SINGLES = 500
@@ -62,12 +65,26 @@ def measure(threads: int) -> dict[str, float]:
     start = time.perf_counter()
     for begin in range(0, len(stream), 1000):
         repeated.classify(stream[begin : begin + 1000])
+    repeated_rate = len(stream) / (time.perf_counter() - start)
+    predictions = uncached(classifier).classify(own)
+    plain = [normalise(text).text or " " for text in own]
+    start = time.perf_counter()
+    scored = classifier._scorer.score(plain)
+    middle = time.perf_counter()
+    for one, prediction in zip(scored, predictions, strict=True):
+        for name in prediction.labels:
+            column = classifier.bundle.schema.index(name)
+            deciding_stretch(one.contributions[:, column], one.places)
+    explained = time.perf_counter()
     return {
         "load and first answer, s": cold,
         "one reply, p50 ms": statistics.median(singles),
         "one reply, p99 ms": float(np.quantile(singles, 0.99)),
         "distinct replies a second": statistics.median(rates),
-        "repeated replies a second": len(stream) / (time.perf_counter() - start),
+        "repeated replies a second": repeated_rate,
+        "spans of all labels, share of the time of scoring": (explained - middle)
+        / (middle - start),
+        "largest memory, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 
