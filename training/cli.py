@@ -45,13 +45,14 @@ def train(
     """训练:数据 → 微调 → 校准 → 评测 → 模型包。/ From labels to a bundle, with its report."""
     from model.labels import LabelError
     from training.card import summary, write_card
-    from training.config import RECIPE, Recipe, RecipeError
+    from training.config import HUB_RECIPE, RECIPE, Recipe, RecipeError
     from training.dataset import DatasetError
     from training.finetune import EncoderUnreachable
     from training.pipeline import console, train
 
     try:
-        dials = Recipe.read(recipe or RECIPE, base=base, teacher=teacher, epochs=epochs, seed=seed)
+        usual = HUB_RECIPE if base else RECIPE
+        dials = Recipe.read(recipe or usual, base=base, teacher=teacher, epochs=epochs, seed=seed)
         run = train(data, out, dials, real)
     except (DatasetError, LabelError, RecipeError, EncoderUnreachable, OSError) as error:
         raise _refuse(error) from None

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-RECIPE = Path(__file__).parent / "recipe.toml"
+RECIPE = Path(__file__).parent / "recipe.toml"  # for the shipped encoder
+HUB_RECIPE = Path(__file__).parent / "recipe_hub.toml"  # for encoders of the hub's usual sizes
 
 
 class RecipeError(ValueError):
@@ -24,6 +25,7 @@ class Recipe:
     batch_size: int = 32
     learning_rate: float = 4e-4
     head_learning_rate: float = 2e-3
+    matrix_rate: float = 0.0
     weight_decay: float = 0.02
     warmup: float = 0.1
     dropout: float = 0.15

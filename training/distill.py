@@ -7,7 +7,6 @@ message's family, so that it says how doubtful the message is rather than what i
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from rich.progress import Progress
 
 from model.labels import Schema
 from model.scorer import probabilities
-from training.config import Recipe
+from training.config import HUB_RECIPE, Recipe
 from training.dataset import Row
 from training.finetune import finetune
 
@@ -55,8 +54,7 @@ def soft_targets(
         return None
     logits = own
     if recipe.teacher:
-        logits = cross_fit(
-            rows, schema, replace(recipe, base=recipe.teacher), progress, "teacher, fold"
-        )
+        own_way = Recipe.read(HUB_RECIPE, base=recipe.teacher, folds=recipe.folds, seed=recipe.seed)
+        logits = cross_fit(rows, schema, own_way, progress, "teacher, fold")
     plain = np.ones(logits.shape[1])
     return probabilities(logits, plain, 0 * plain).astype(np.float32)

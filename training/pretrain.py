@@ -14,7 +14,7 @@ import lzma
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from model.text import normalise
+from training.optimise import Optimisers, build
 
 log = logging.getLogger(__name__)
 jieba.setLogLevel(logging.WARNING)
@@ -233,30 +234,6 @@ def save_encoder(network: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast, o
     )
 
 
-Optimisers = Sequence[torch.optim.Optimizer]
-
-
-def build_optimisers(network: BertForMaskedLM, config: PretrainConfig) -> Optimisers:
-    """Return Muon for the matrices between the embeddings, AdamW for everything else.
-
-    Each group carries its `peak` rate, of which the schedule takes a share.
-    """
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, weight in network.named_parameters():
-        inner = weight.ndim == 2 and "embeddings" not in name and "decoder" not in name
-        (matrices if inner else others).append(weight)
-    muon = torch.optim.Muon(
-        [{"params": matrices, "peak": config.matrix_rate}],
-        weight_decay=0.01,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    adamw = torch.optim.AdamW(
-        [{"params": others, "peak": config.learning_rate}], betas=(0.9, 0.98), weight_decay=0.01
-    )
-    return muon, adamw
-
-
 class Checkpoint:
     """A resumable state in one folder: weights and moments as safetensors, progress as JSON, swapped whole."""
 
@@ -328,7 +305,10 @@ def pretrain(
             warm_start(network, vocabulary, vectors),
             vectors.name,
         )
-    optimisers = build_optimisers(network, config)
+    optimisers = build(
+        network.named_parameters(), config.matrix_rate, config.learning_rate, 0.01, (0.9, 0.98)
+    )
+    peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
     checkpoint = Checkpoint(out / "checkpoint")
     saved = checkpoint.load(network, optimisers) or {"step": 0, "seconds": 0.0, "loss": math.nan}
     done, spent, loss_mean = int(saved["step"]), saved["seconds"], saved["loss"]
@@ -348,8 +328,9 @@ def pretrain(
             if share >= 1:
                 break
             height = min(share / config.warmup, (1 - share) / (1 - config.warmup))
-            for group in (g for optimiser in optimisers for g in optimiser.param_groups):
-                group["lr"] = height * group["peak"]
+            for optimiser, own in zip(optimisers, peaks, strict=True):
+                for group, peak in zip(optimiser.param_groups, own, strict=True):
+                    group["lr"] = height * peak
             rng = np.random.default_rng((config.seed, 1, step))
             ids, positions, targets = mask_words(
                 chunks, batch, rng, config.masked, vocabulary, len(vocabulary)
