@@ -8,7 +8,9 @@ table and draws `architectures.svg` beside it.
 """
 
 import argparse
+import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -53,9 +55,7 @@ class ConvConfig(PretrainedConfig):  # type: ignore[misc]
 
     model_type = "tingxin-conv"
 
-    def __init__(
-        self, vocab_size: int = 4799, hidden_size: int = 256, layers: int = 2, **rest: Any
-    ):
+    def __init__(self, vocab_size: int = 1, hidden_size: int = 256, layers: int = 2, **rest: Any):
         super().__init__(**rest)
         self.vocab_size, self.hidden_size, self.layers = vocab_size, hidden_size, layers
 
@@ -146,8 +146,9 @@ def main() -> None:
         linear = baseline.build().fit([r.text for r in train], dataset.matrix(train, schema))
         results["jieba + TF-IDF"] = measure(lambda t: linear.predict_proba(list(t)), sets, schema)
         torch.manual_seed(0)
+        vocabulary = len(AutoTokenizer.from_pretrained(ENCODER))
         bases = {
-            "convolutions 2×256": untrained(ConvModel(ConvConfig()), scratch / "conv"),
+            "convolutions 2×256": untrained(ConvModel(ConvConfig(vocabulary)), scratch / "conv"),
             "transformer 4×256": untrained(bert(256, 4, 4), scratch / "bert256"),
             "transformer 4×312": untrained(bert(312, 4, 12), scratch / "bert312"),
             "transformer 4×256, pre-trained": "",
@@ -156,7 +157,7 @@ def main() -> None:
             own = replace(recipe, base=base)
             reader = network_reader(train, schema, own, None, scratch / title)
             results[title] = measure(reader, sets, schema)
-            print(title, results[title], flush=True)
+            print(title, results[title], file=sys.stderr, flush=True)
         plain = np.ones(len(schema.names))
         soft = probabilities(cross_fit(train, schema, recipe), plain, 0 * plain).astype(np.float32)
         title = "transformer 4×256, pre-trained, distilled"
@@ -197,7 +198,11 @@ def draw(results: dict[str, tuple[float, dict[str, float]]], path: Path) -> None
     axes = figure.subplots()
     for title, (rate, scores) in results.items():
         axes.plot(rate, scores["test"], "o", label=title)
-    axes.set(xscale="log", xlabel="texts a second, two cores", ylabel="macro-F1, test split")
+    axes.set(
+        xscale="log",
+        xlabel=f"texts a second, {os.cpu_count()} cores",
+        ylabel="macro-F1, test split",
+    )
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path)
 

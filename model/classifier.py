@@ -140,6 +140,11 @@ class Classifier:
             decision = undecided(self.bundle.policy)
         else:
             decision = decide(scores, hit, self.bundle.calibration.thresholds, self.bundle.policy)
+        spans = {
+            name: self._span(name, normalised, scored, hit if name == OPT_OUT else None)
+            for name in decision.labels
+        }
+        deciding = spans.get(decision.label or "")
         return Prediction(
             labels=decision.labels,
             scores=scores,
@@ -149,11 +154,8 @@ class Classifier:
             due=decision.due,
             scope=decision.scope,
             reason=decision.reason,
-            span=self._span(decision.label, normalised, scored, hit),
-            spans={
-                name: self._span(name, normalised, scored, hit if name == OPT_OUT else None)
-                for name in decision.labels
-            },
+            span=deciding or self._span(decision.label, normalised, scored, hit),
+            spans=spans,
             hit=hit,
         )
 

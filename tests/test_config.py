@@ -1,6 +1,6 @@
 import pytest
 
-from training.config import RECIPE, Recipe, RecipeError
+from training.config import HUB_RECIPE, RECIPE, Recipe, RecipeError, usual_recipe
 
 
 def test_the_shipped_recipe_is_valid():
@@ -16,6 +16,8 @@ def test_the_shipped_recipe_is_valid():
         ("dropout = 1.0", "share in \\[0, 1\\)"),
         ("batch_size = 0", "above 0"),
         ("folds = 1", "2 or more"),
+        ("matrix_rate = -1.0", "matrix_rate is -1.0; it is 0 or above"),
+        ('teacher = "hfl/chinese-macbert-base"', "would teach nothing"),
     ],
 )
 def test_a_faulty_recipe_is_refused(tmp_path, line, fault):
@@ -29,3 +31,11 @@ def test_a_whole_number_does_for_a_fraction(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text("consistency = 1", encoding="utf-8")
     assert Recipe.read(path).consistency == 1
+
+
+def test_an_encoder_of_ours_gets_our_recipe_and_any_other_the_hubs(tmp_path):
+    assert usual_recipe(None) == usual_recipe("") == RECIPE
+    assert usual_recipe("hfl/chinese-macbert-base") == usual_recipe(str(tmp_path)) == HUB_RECIPE
+    (tmp_path / "pretraining.json").write_text("{}", encoding="utf-8")
+    assert usual_recipe(str(tmp_path)) == RECIPE
+    assert Recipe.read(HUB_RECIPE).matrix_rate == 0

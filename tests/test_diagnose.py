@@ -1,5 +1,7 @@
 """What the diagnoses say of a classifier whose faults are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from training.evaluate import margin
 
 
 def row(text: str, *labels: str) -> Row:
-    return Row(text, text, labels, "test", text, "test")
+    return Row(text, text, labels, "written:test", text, "test")
 
 
 # The fake reads 别再发 (0.99), 少发点 (0.70) as opt-outs, 活不下去 as self_harm, and nothing else.
@@ -24,11 +26,11 @@ ROWS = [
 
 def test_noise_is_measured_on_the_messages_that_it_changes(classifier):
     report = under_noise(classifier, ROWS)
-    apart = report["punctuate"]
-    assert apart["messages"] == len(ROWS)
-    assert apart["clean_caught"] == pytest.approx(2 / 3)
-    assert apart["noisy_caught"] < apart["clean_caught"]
-    assert report["traditional"]["messages"] < len(ROWS)  # 缘尽于此 has no traditional form but 緣
+    marked = report["punctuate"]
+    assert marked["messages"] == len(ROWS)
+    assert marked["clean_caught"] == pytest.approx(2 / 3)
+    assert marked["noisy_caught"] < marked["clean_caught"]
+    assert report["traditional"]["messages"] < len(ROWS)
     assert "cut_off" not in report  # no text here is as long
 
 
@@ -50,7 +52,14 @@ def test_the_surest_mistakes_are_named(classifier):
     }
 
 
-def test_a_margin_of_equals_is_nothing_and_of_a_better_one_excludes_nothing():
+def test_a_customers_words_stay_out_of_the_report(classifier):
+    theirs = [replace(r, id=f"real-{k}", source="service") for k, r in enumerate(ROWS)]
+    found = mistakes(classifier, theirs)
+    assert {m["id"] for m in found} == {"real-2", "real-3", "real-4"}
+    assert not any("text" in m for m in found)
+
+
+def test_a_margin_of_equals_is_zero_and_of_a_better_one_excludes_zero():
     truth = np.array([[True], [False]] * 20)
     families = [str(k) for k in range(40)]
     assert margin(truth, truth, truth, families) == {"value": 0.0, "interval": [0.0, 0.0]}

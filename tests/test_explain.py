@@ -47,11 +47,12 @@ def test_hiding_the_span_costs_more_than_hiding_another_stretch_as_long(classifi
     for case, prediction in zip(cases, predictions, strict=True):
         for label, (i, j) in prediction.spans.items():
             size = j - i
-            if prediction.hit or label not in case.has or 2 * size > len(case.text):
+            if not size or prediction.hit or label not in case.has or 2 * size > len(case.text):
                 continue
-            start = rng.choice(
-                [k for k in range(len(case.text) - size + 1) if k >= j or k + size <= i] or [0]
-            )
+            free = [k for k in range(len(case.text) - size + 1) if k >= j or k + size <= i]
+            if not free:
+                continue
+            start = rng.choice(free)
             before.append((label, prediction.scores[label]))
             hidden.append(case.text[:i] + UNREAD * size + case.text[j:])
             elsewhere.append(case.text[:start] + UNREAD * size + case.text[start + size :])

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from model.bundle import Bundle
 from model.classifier import Classifier
 from model.labels import Schema
 from model.text import normalise
@@ -57,10 +56,12 @@ def test_a_case_says_what_must_and_must_not_be_found(tmp_path):
     ("line", "fault"),
     [
         ('{"id": "a", "text": "b", "has": [], "hasnt": []}', "a.jsonl:1: a case has"),
+        ('{"id": "a", "text": "b", "has": ["optout"], "hasnt": []}', "a.jsonl:1: .*optout"),
+        ("{", "a.jsonl:1: "),
         ('{"id": "a", "text": "b", "has": ["abuse"], "hasnt": ["abuse"]}', "both wanted and not"),
     ],
 )
 def test_a_case_that_judges_nothing_or_contradicts_itself_is_refused(tmp_path, line, fault):
     (tmp_path / "a.jsonl").write_text(line, encoding="utf-8")
-    with pytest.raises(ValueError, match=fault):
-        golden.read(tmp_path, Bundle.load().schema)
+    with pytest.raises(dataset.DatasetError, match=fault):
+        golden.read(tmp_path, SCHEMA)

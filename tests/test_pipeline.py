@@ -17,7 +17,7 @@ from model.labels import Schema
 from model.text import normalise
 from tingxin import app
 from training import dataset
-from training.card import model_card, summary
+from training.card import model_card, summary, write_card
 from training.config import Recipe
 from training.distill import cross_fit
 from training.finetune import EncoderUnreachable, finetune, load_base
@@ -74,13 +74,15 @@ def data(rows, tmp_path_factory) -> Path:
         for r in rows
     ]
     (folder / "corpus" / "a.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "golden").mkdir()
+    shutil.copy(DATA / "golden" / "bare_refusal.jsonl", folder / "golden")
     return folder
 
 
 @pytest.fixture(scope="module")
 def trained(data, base, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("out") / "bundle"
-    train(data, out, Recipe(base=base, epochs=2, folds=2, consistency=0.0))
+    train(data, out, Recipe(base=base, epochs=2, folds=2, consistency=0.0, matrix_rate=1e-3))
     return out
 
 
@@ -112,6 +114,30 @@ def test_the_card_and_the_summary_say_so(trained):
     assert "The evidence is too small" in card
     assert "too little evidence" in summary(report)
     assert all(f"| {name} |" in card for name in SCHEMA.names)
+
+
+def test_the_card_shows_behaviours_noise_and_mistakes_and_draws_the_same_plot_twice(
+    trained, tmp_path
+):
+    plots = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_card(trained, tmp_path / name / "CARD.md")
+        plots.append((tmp_path / name / "calibration.svg").read_bytes())
+    assert plots[0] == plots[1]
+    card = (tmp_path / "one" / "CARD.md").read_text(encoding="utf-8")
+    assert card == model_card(trained)
+    assert "| bare_refusal |" in card
+    assert "| homophone |" in card
+    assert "| missed |" in card
+
+
+def test_a_faulty_golden_case_is_refused_before_training(data, base, tmp_path):
+    broken = tmp_path / "data"
+    shutil.copytree(data, broken)
+    (broken / "golden" / "a.jsonl").write_text("{}\n", encoding="utf-8")
+    with pytest.raises(dataset.DatasetError, match=r"a\.jsonl:1"):
+        train(broken, tmp_path / "bundle", Recipe(base=base, epochs=1, folds=2))
 
 
 def test_a_failed_run_leaves_the_old_bundle_alone(data, base, trained, tmp_path):

@@ -5,11 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer, BertForMaskedLM
 
+from training.optimise import build
 from training.pretrain import (
     IGNORED,
     SPECIAL,
+    Checkpoint,
     Chunks,
     PretrainConfig,
     build_tokenizer,
@@ -103,3 +106,38 @@ def test_a_folder_without_text_is_refused(tmp_path):
 def test_special_tokens_come_first():
     vocabulary = build_tokenizer(["退订"], TINY).get_vocab()
     assert [vocabulary[t] for t in SPECIAL] == list(range(5))
+
+
+def test_an_encoder_goes_on_with_its_own_vocabulary_and_weights(folder, tmp_path):
+    first = tmp_path / "first"
+    pretrain(folder, first, TINY)
+    instant = PretrainConfig(**{**vars_of(TINY), "hours": 1e-9})
+    pretrain(folder, tmp_path / "second", instant, start=first)
+    before, after = (AutoModel.from_pretrained(tmp_path / x) for x in ("first", "second"))
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, after.state_dict()[name]), name
+    record = json.loads((tmp_path / "second" / "pretraining.json").read_text(encoding="utf-8"))
+    assert record["start"] == json.loads((first / "pretraining.json").read_text(encoding="utf-8"))
+
+
+def test_the_checkpoint_of_another_start_is_refused(folder, tmp_path):
+    out = tmp_path / "out"
+    pretrain(folder, out, TINY)
+    with pytest.raises(FileExistsError, match="another --out"):
+        pretrain(folder, out, TINY, start=out)
+
+
+def test_vectors_are_for_new_encoders_only(folder, tmp_path):
+    with pytest.raises(ValueError, match="has a table already"):
+        pretrain(folder, tmp_path / "out", TINY, vectors=tmp_path / "v.npz", start=tmp_path)
+
+
+def test_a_resumed_run_has_the_momenta_of_both_optimisers(folder, tmp_path):
+    pretrain(folder, tmp_path / "out", TINY)
+    saved = load_file(tmp_path / "out" / "checkpoint" / "checkpoint.safetensors")
+    assert {key.split(".")[1] for key in saved if key.startswith("optimiser.")} == {"0", "1"}
+    network = BertForMaskedLM.from_pretrained(tmp_path / "out")
+    optimisers = build(network, 1e-3, 1e-3, 0.0)
+    Checkpoint(tmp_path / "out" / "checkpoint").load(network, optimisers)
+    for number, optimiser in enumerate(optimisers):
+        assert optimiser.state_dict()["state"], number

@@ -1,5 +1,6 @@
 """Write what a report says for people: the model card, and the summary that ends a training run."""
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def write_card(bundle: Path, path: Path) -> None:
 
 def _head(manifest: dict[str, Any], report: dict[str, Any]) -> str:
     corpus = manifest["provenance"]["corpus"]
-    cores = manifest["provenance"].get("cores", 1)
+    cores = manifest["provenance"]["cores"]
     energy = report["seconds"] / 3600 * cores * WATTS_A_CORE / 1000
     size = sum(f["bytes"] for f in manifest["files"].values()) / 1e6
     measured = ", ".join(f"{n:,} {name}" for name, n in corpus.items() if name != "train")
@@ -218,11 +219,12 @@ Test split; expected calibration error: {errors}."""
 
 def _mistakes(report: list[dict[str, Any]]) -> str:
     rows = "\n".join(
-        f"| {m['label']} | {m['kind']} | {m['score']:.2f} | {_inline(m['text'])} |" for m in report
+        f"| {m['label']} | {m['kind']} | {m['score']:.2f} | {_inline(m.get('text', m['id']))} |"
+        for m in report
     )
     return f"""## Known failures
 
-The surest mistakes on the validation split, in the corpus' own words.
+The surest mistakes on the validation split; messages that were not written for this project are named by id alone.
 
 | label | what happened | score | message |
 |---|---|---:|---|
@@ -231,7 +233,7 @@ The surest mistakes on the validation split, in the corpus' own words.
 
 def _inline(text: str) -> str:
     """Return a message as a table's cell takes it."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def _share(value: float | None) -> str:

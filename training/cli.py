@@ -31,12 +31,18 @@ def train(
     ),
     data: Data = DATA,
     real: Real = None,
-    recipe: Annotated[Path | None, typer.Option(help="配方 / a recipe in TOML")] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="配方 / a recipe in TOML; default: the one that suits the base"),
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="基础编码器 / hub name or folder of an encoder")
     ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="教师编码器 / hub name or folder of an encoder to learn from")
+    ] = None,
+    distillation: Annotated[
+        float | None, typer.Option(help="教师占目标的份额 / the teacher's share of a target")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="轮数 / epochs")] = None,
     seed: Annotated[int | None, typer.Option(help="随机种子 / seed")] = None,
@@ -45,20 +51,26 @@ def train(
     """训练:数据 → 微调 → 校准 → 评测 → 模型包。/ From labels to a bundle, with its report."""
     from model.labels import LabelError
     from training.card import summary, write_card
-    from training.config import HUB_RECIPE, RECIPE, Recipe, RecipeError
+    from training.config import Recipe, RecipeError, usual_recipe
     from training.dataset import DatasetError
     from training.finetune import EncoderUnreachable
     from training.pipeline import console, train
 
     try:
-        usual = HUB_RECIPE if base else RECIPE
-        dials = Recipe.read(recipe or usual, base=base, teacher=teacher, epochs=epochs, seed=seed)
+        dials = Recipe.read(
+            recipe or usual_recipe(base),
+            base=base,
+            teacher=teacher,
+            distillation=distillation,
+            epochs=epochs,
+            seed=seed,
+        )
         run = train(data, out, dials, real)
+        if card is not None:
+            write_card(out, card)
     except (DatasetError, LabelError, RecipeError, EncoderUnreachable, OSError) as error:
         raise _refuse(error) from None
     console.print(summary(run.report))
-    if card is not None:
-        write_card(out, card)
     typer.echo(f"{out} ({run.version})")
 
 
@@ -112,7 +124,7 @@ def pretrain(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         report = run(folder, out, PretrainConfig(hours=hours, epochs=epochs), vectors, start=start)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _refuse(error) from None
     typer.echo(json.dumps(report))
 

@@ -10,6 +10,12 @@ RECIPE = Path(__file__).parent / "recipe.toml"  # for the shipped encoder
 HUB_RECIPE = Path(__file__).parent / "recipe_hub.toml"  # for encoders of the hub's usual sizes
 
 
+def usual_recipe(base: str | None) -> Path:
+    """Return the recipe that suits a base: an encoder of `tingxin pretrain` (also the shipped one), or the hub's."""
+    ours = not base or (Path(base) / "pretraining.json").is_file()
+    return RECIPE if ours else HUB_RECIPE
+
+
 class RecipeError(ValueError):
     """A recipe has an unknown key, a wrong type or a value out of range."""
 
@@ -66,5 +72,12 @@ class Recipe:
         for key in ("epochs", "batch_size", "learning_rate", "head_learning_rate", "max_length"):
             if getattr(self, key) <= 0:
                 raise RecipeError(f"{path}: {key} is {getattr(self, key)}; it is above 0")
+        for key in ("matrix_rate", "weight_decay", "consistency"):
+            if getattr(self, key) < 0:
+                raise RecipeError(f"{path}: {key} is {getattr(self, key)}; it is 0 or above")
+        if self.teacher and not self.distillation:
+            raise RecipeError(
+                f"{path}: teacher is set but distillation is 0, so it would teach nothing; give it a share"
+            )
         if self.folds < 2:
             raise RecipeError(f"{path}: folds is {self.folds}; calibration needs 2 or more")

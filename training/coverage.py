@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import opencc
@@ -41,15 +42,21 @@ def read_families(path: Path) -> dict[str, Background]:
         for number, cells in enumerate(reader, start=2):
             if len(cells) != len(COLUMNS) or not all(cells):
                 raise DatasetError(f"{path}:{number}: a family has {len(COLUMNS)} filled columns")
+            if cells[0] in families:
+                raise DatasetError(f"{path}:{number}: {cells[0]!r} stands twice; keep one line")
             families[cells[0]] = Background(*cells[1:])
     return families
 
 
 def _is_emoji(char: str) -> bool:
-    return unicodedata.category(char) == "So"
+    return char >= "\u2600" and unicodedata.category(char) == "So"
 
 
-_SIMPLIFIER = opencc.OpenCC("t2s")
+@lru_cache(maxsize=1)
+def _simplifier() -> opencc.OpenCC:
+    return opencc.OpenCC("t2s")
+
+
 FORMS: dict[str, Callable[[str], bool]] = {
     "1–3 characters": lambda t: len(t) <= 3,
     "4–15": lambda t: 4 <= len(t) <= 15,
@@ -62,7 +69,7 @@ FORMS: dict[str, Callable[[str], bool]] = {
         re.fullmatch(r"[\x00-\x7f]*[A-Za-z][\x00-\x7f]*", t) is not None
     ),
     "emoji": lambda t: any(map(_is_emoji, t)),
-    "traditional characters": lambda t: _SIMPLIFIER.convert(t) != t,
+    "traditional characters": lambda t: _simplifier().convert(t) != t,
 }
 
 

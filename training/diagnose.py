@@ -60,6 +60,11 @@ def reliability(classifier: Classifier, rows: Sequence[Row]) -> dict[str, Any]:
     return report
 
 
+def _naming(row: Row) -> dict[str, str]:
+    """Return a message's id, and its text if it was written for the corpus: a customer's words stay out of reports."""
+    return {"id": row.id} | ({"text": row.text} if row.source.startswith("written:") else {})
+
+
 def mistakes(classifier: Classifier, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the surest wrong answers: for each label its unlikeliest finds missed and likeliest false alarms."""
     schema = classifier.bundle.schema
@@ -73,7 +78,7 @@ def mistakes(classifier: Classifier, rows: Sequence[Row]) -> list[dict[str, Any]
         alarms = [k for k in order[::-1] if found[k, c] and not truth[k, c]]
         for kind, cases in (("missed", missed), ("false alarm", alarms)):
             shown += [
-                {"label": name, "kind": kind, "score": float(scores[k, c]), "text": texts[k]}
+                {"label": name, "kind": kind, "score": float(scores[k, c])} | _naming(rows[k])
                 for k in cases[:SHOWN]
             ]
     return shown

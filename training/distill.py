@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from model.labels import Schema
 from model.scorer import probabilities
-from training.config import HUB_RECIPE, Recipe
+from training.config import Recipe, usual_recipe
 from training.dataset import Row
 from training.finetune import finetune
 
@@ -54,7 +54,9 @@ def soft_targets(
         return None
     logits = own
     if recipe.teacher:
-        own_way = Recipe.read(HUB_RECIPE, base=recipe.teacher, folds=recipe.folds, seed=recipe.seed)
+        own_way = Recipe.read(
+            usual_recipe(recipe.teacher), base=recipe.teacher, folds=recipe.folds, seed=recipe.seed
+        )
         logits = cross_fit(rows, schema, own_way, progress, "teacher, fold")
     plain = np.ones(logits.shape[1])
     return probabilities(logits, plain, 0 * plain).astype(np.float32)

@@ -1,7 +1,8 @@
 """Fine-tune an encoder on labelled messages: multi-label, noisy inputs, two passes made to agree.
 
 Helped by R-Drop (arXiv 2106.14448), label smoothing, and an exponential moving average of the weights. The device,
-bf16 and several processes are `accelerate`'s business: `accelerate launch` works, so does a plain call.
+bf16 and several processes are `accelerate`'s business: `accelerate launch` (one process a device) works, so does a
+plain call.
 """
 
 import math
@@ -149,7 +150,7 @@ def finetune(
         targets = torch.lerp(targets, torch.from_numpy(soft), recipe.distillation)
     head = [*network.attention.parameters(), *network.reading.parameters(), network.bias]
     optimisers = build(
-        network.body.named_parameters(),
+        network.body,
         recipe.matrix_rate,
         recipe.learning_rate,
         recipe.weight_decay,
@@ -161,11 +162,11 @@ def finetune(
     def height(step: int) -> float:
         return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
 
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, height) for o in optimisers]
     # Copied before `prepare`, which wraps forward in bf16; a decay of 0 keeps the last weights.
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
-    network = accelerator.prepare(network)
-    optimisers = [accelerator.prepare(optimiser) for optimiser in optimisers]
+    # Schedules stay outside `prepare`, which would step them once for each process.
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, height) for o in optimisers]
+    network, *optimisers = accelerator.prepare(network, *optimisers)
     average.to(accelerator.device)
     passes = 2 if recipe.consistency else 1
     losses = []

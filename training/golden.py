@@ -13,6 +13,7 @@ from typing import Any
 
 from model.classifier import Classifier
 from model.labels import Schema
+from training.dataset import DatasetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +31,27 @@ class Case:
 
 
 def read(folder: Path, schema: Schema) -> list[Case]:
-    """Return every case of a folder; raise ValueError with file, line and fault."""
+    """Return every case of a folder, none for a folder without; raise DatasetError with file, line and fault."""
     cases = []
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            row = json.loads(line)
-            if set(row) != {"id", "text", "has", "hasnt"} or not (row["has"] or row["hasnt"]):
-                raise ValueError(f"{path}:{number}: a case has id, text, and has or hasnt")
-            for label in (*row["has"], *row["hasnt"]):
-                schema.index(label)
-            has, hasnt = frozenset(row["has"]), frozenset(row["hasnt"])
-            if has & hasnt:
-                raise ValueError(f"{path}:{number}: {sorted(has & hasnt)} both wanted and not")
-            cases.append(Case(row["id"], path.stem, row["text"], has, hasnt))
-    if not cases:
-        raise ValueError(f"{folder}: no *.jsonl file with golden cases")
+            try:
+                cases.append(_parse(line, path.stem, schema))
+            except ValueError as error:
+                raise DatasetError(f"{path}:{number}: {error}") from error
     return cases
+
+
+def _parse(line: str, kind: str, schema: Schema) -> Case:
+    row = json.loads(line)
+    if set(row) != {"id", "text", "has", "hasnt"} or not (row["has"] or row["hasnt"]):
+        raise DatasetError("a case has id, text, and has or hasnt")
+    for label in (*row["has"], *row["hasnt"]):
+        schema.index(label)
+    has, hasnt = frozenset(row["has"]), frozenset(row["hasnt"])
+    if has & hasnt:
+        raise DatasetError(f"{sorted(has & hasnt)} both wanted and not")
+    return Case(row["id"], kind, row["text"], has, hasnt)
 
 
 def check(
@@ -64,9 +70,9 @@ def check(
     return kinds, failed
 
 
-def summary(classifier: Classifier, folder: Path) -> dict[str, Any] | None:
-    """Return passed and all by kind and the ids that fail; None where the folder holds no cases."""
-    if not any(folder.glob("*.jsonl")):
+def summary(classifier: Classifier, cases: Sequence[Case]) -> dict[str, Any] | None:
+    """Return passed and all by kind and the ids that fail; None where there are no cases."""
+    if not cases:
         return None
-    kinds, failed = check(classifier, read(folder, classifier.bundle.schema))
+    kinds, failed = check(classifier, cases)
     return {"kinds": kinds, "failed": [case.id for case in failed]}

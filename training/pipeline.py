@@ -1,7 +1,6 @@
 """The recipe from labels to a bundle: read as a table of contents."""
 
 import json
-import os
 import platform
 import shutil
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -58,6 +58,7 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
     schema = Schema.read(data / "labels.toml")
     policy = Policy.read(data / "policy.toml", schema)
     rows = dataset.read(data / "corpus", schema)
+    cases = golden.read(data / "golden", schema)
     train_rows, validation, test = (
         [r for r in rows if r.split == s] for s in ("train", "validation", "test")
     )
@@ -81,7 +82,7 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
         "recipe": asdict(recipe),
         "corpus": {name: len(part) for name, part in [("train", train_rows), *sets.items()]},
         "losses": [round(x, 4) for x in trained.losses],
-        "cores": os.cpu_count(),
+        "cores": torch.get_num_threads(),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
     write_manifest(draft, provenance)
@@ -95,7 +96,7 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
         "noise": under_noise(classifier, test),
         "reliability": reliability(classifier, test),
         "mistakes": mistakes(classifier, validation),
-        "golden": golden.summary(classifier, data / "golden"),
+        "golden": golden.summary(classifier, cases),
         "evidence": calibration["evidence"],
         "seconds": round(time.monotonic() - began),
     }

@@ -237,10 +237,19 @@ def save_encoder(network: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast, o
 class Checkpoint:
     """A resumable state in one folder: weights and moments as safetensors, progress as JSON, swapped whole."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, origin: dict[str, Any] | None = None) -> None:
+        """`origin`: the schooling of the encoder that the run started from; a checkpoint of another is refused."""
         self.folder = folder
+        self.origin = origin
         self.tensors = folder / "checkpoint.safetensors"
         self.progress = folder / "checkpoint.json"
+        if self.progress.exists() and self._read().get("start") != origin:
+            raise FileExistsError(
+                f"{folder}: the checkpoint of a run with another start; choose another --out or remove it"
+            )
+
+    def _read(self) -> dict[str, Any]:
+        return dict(json.loads(self.progress.read_text(encoding="utf-8")))
 
     def save(self, network: nn.Module, optimisers: Optimisers, progress: dict[str, float]) -> None:
         tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
@@ -251,9 +260,9 @@ class Checkpoint:
         draft = self.tensors.with_suffix(".draft")
         save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, draft)
         draft.replace(self.tensors)
-        self.progress.write_text(json.dumps(progress), encoding="utf-8")
+        self.progress.write_text(json.dumps({**progress, "start": self.origin}), encoding="utf-8")
 
-    def load(self, network: nn.Module, optimisers: Optimisers) -> dict[str, float] | None:
+    def load(self, network: nn.Module, optimisers: Optimisers) -> dict[str, Any] | None:
         """Fill network and optimisers; return the progress written with them, or None for a fresh start."""
         if not self.progress.exists():
             return None
@@ -268,7 +277,17 @@ class Checkpoint:
                     _, _, index, name = key.split(".")
                     plain["state"].setdefault(int(index), {})[name] = value
             optimiser.load_state_dict(plain)
-        return dict(json.loads(self.progress.read_text(encoding="utf-8")))
+        return self._read()
+
+
+def _schooling(start: Path | None) -> dict[str, Any] | None:
+    """Return what an encoder's folder says of how it was pre-trained; its name where it says nothing."""
+    if start is None:
+        return None
+    record = start / "pretraining.json"
+    if not record.is_file():
+        return {"encoder": start.name}
+    return dict(json.loads(record.read_text(encoding="utf-8")))
 
 
 def pretrain(
@@ -281,11 +300,19 @@ def pretrain(
 ) -> dict[str, float]:
     """Pre-train on a folder of text (and `more` texts), save the encoder to `out`, return the last losses.
 
-    `start`: an encoder whose schooling goes on, with its vocabulary and shape; None for a new one. The rate falls
-    linearly with the larger of two shares: steps done of `epochs`, time gone of `hours`. A run that is killed goes
-    on where its checkpoint stands when called again with the same arguments.
+    `start`: an encoder whose schooling goes on, with its vocabulary and shape (the layer that guesses masked
+    characters starts anew); None for a new one, whose table `vectors` may warm. The rate falls linearly with the
+    larger of two shares: steps done of `epochs`, time gone of `hours`. A run that is killed goes on where its
+    checkpoint stands when called again with the same arguments; raises FileExistsError where `out` holds the
+    checkpoint of another start.
     """
     torch.manual_seed(config.seed)
+    if start is not None and vectors is not None:
+        raise ValueError(
+            "character vectors warm a new encoder; one that goes on has a table already"
+        )
+    origin = _schooling(start)
+    checkpoint = Checkpoint(out / "checkpoint", origin)
     texts = [normalise(line).text for line in [*read_lines(folder), *(more or [])]]
     tokenizer = (
         PreTrainedTokenizerFast.from_pretrained(start) if start else build_tokenizer(texts, config)
@@ -299,17 +326,14 @@ def pretrain(
         if start
         else BertForMaskedLM(shape(config, vocabulary))
     )
-    if vectors is not None and start is None:
+    if vectors is not None:
         log.info(
             "%d characters warm-started from %s",
             warm_start(network, vocabulary, vectors),
             vectors.name,
         )
-    optimisers = build(
-        network.named_parameters(), config.matrix_rate, config.learning_rate, 0.01, (0.9, 0.98)
-    )
+    optimisers = build(network, config.matrix_rate, config.learning_rate, 0.01, (0.9, 0.98))
     peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
-    checkpoint = Checkpoint(out / "checkpoint")
     saved = checkpoint.load(network, optimisers) or {"step": 0, "seconds": 0.0, "loss": math.nan}
     done, spent, loss_mean = int(saved["step"]), saved["seconds"], saved["loss"]
     steps_an_epoch = len(chunks.batches(np.random.default_rng(config.seed), config.tokens))
@@ -370,6 +394,7 @@ def pretrain(
         "loss": loss_mean,
         "tokens": float(len(chunks.ids)),
     }
-    facts = {"config": asdict(config), **report}
+    warmed = vectors.name if vectors else None
+    facts = {"config": asdict(config), "vectors": warmed, "start": origin, **report}
     (out / "pretraining.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return report
