@@ -219,7 +219,7 @@ Test split; expected calibration error: {errors}."""
 
 def _mistakes(report: list[dict[str, Any]]) -> str:
     rows = "\n".join(
-        f"| {m['label']} | {m['kind']} | {m['score']:.2f} | {_inline(m.get('text', m['id']))} |"
+        f"| {m['label']} | {m['kind']} | {m['score']:.2f} | {_inline(m['text'] if 'text' in m else m['id'])} |"
         for m in report
     )
     return f"""## Known failures
