@@ -57,7 +57,6 @@ bench: $(VENV)/all.stamp ## speed on this machine, alone and beside rivals
 	$(PIP) -e '.[serve,train,dev,bench]'
 	$(BIN)/python benchmarks/classify.py
 	$(BIN)/python benchmarks/rivals.py
-	$(BIN)/python benchmarks/architectures.py $(if $(wildcard $(REAL)),--real $(REAL))
 
 clean: ## remove the virtual environment and what runs left
 	rm -rf $(VENV) models runs

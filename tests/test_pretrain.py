@@ -115,7 +115,10 @@ def test_an_encoder_goes_on_with_its_own_vocabulary_and_weights(folder, tmp_path
     pretrain(folder, tmp_path / "second", instant, start=first)
     before, after = (AutoModel.from_pretrained(tmp_path / x) for x in ("first", "second"))
     for name, weight in before.state_dict().items():
-        assert torch.equal(weight, after.state_dict()[name]), name
+        if not name.startswith(
+            "pooler"
+        ):  # a masked language model has none: it is made up at loading
+            assert torch.equal(weight, after.state_dict()[name].to(weight.dtype)), name
     record = json.loads((tmp_path / "second" / "pretraining.json").read_text(encoding="utf-8"))
     assert record["start"] == json.loads((first / "pretraining.json").read_text(encoding="utf-8"))
 
