@@ -93,6 +93,15 @@ def test_a_run_leaves_a_bundle_that_classifies(trained):
     assert set(text.scores) == set(SCHEMA.names)
 
 
+def test_what_the_cross_fitted_models_say_stands_beside_the_bundle(trained, data):
+    lines = trained.with_name("bundle.held_out.jsonl").read_text(encoding="utf-8").splitlines()
+    held_out = {row["id"]: row for row in map(json.loads, lines)}
+    rows = [r for r in dataset.read(data / "corpus", SCHEMA) if r.split == "train"]
+    assert set(held_out) == {r.id for r in rows}
+    assert all(set(row["scores"]) == set(SCHEMA.names) for row in held_out.values())
+    assert not any("text" in row for row in held_out.values())
+
+
 def test_the_report_covers_every_set_and_rival(trained):
     report = json.loads((trained / "report.json").read_text(encoding="utf-8"))
     assert set(report["sets"]) == {"validation", "test"}

@@ -4,12 +4,14 @@ import json
 import platform
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -17,10 +19,11 @@ from model.bundle import write_manifest
 from model.classifier import Classifier
 from model.labels import Schema
 from model.policy import Policy
+from model.scorer import probabilities
 from training import dataset, golden
 from training.calibrate import calibrate
 from training.config import Recipe
-from training.dataset import matrix
+from training.dataset import Row, matrix
 from training.diagnose import mistakes, reliability, under_noise
 from training.distill import cross_fit, soft_targets
 from training.evaluate import compare, evaluate
@@ -49,10 +52,24 @@ def _progress() -> Progress:
     )
 
 
+def _write_held_out(
+    path: Path, rows: Sequence[Row], logits: NDArray[np.float32], schema: Schema
+) -> None:
+    """Write a line for each row: id, labels, and the uncalibrated score of each label; texts stay in the corpus."""
+    plain = np.ones(len(schema.names))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for row, scores in zip(rows, probabilities(logits, plain, 0 * plain), strict=True):
+            named = {name: round(float(p), 4) for name, p in zip(schema.names, scores, strict=True)}
+            line = {"id": row.id, "labels": row.labels, "scores": named}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
 def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Run:
     """Train a bundle from a data folder into `out`, which is replaced only by a finished one.
 
-    `real`: a file of labelled messages that others wrote, for the report alone.
+    `real`: a file of labelled messages that others wrote, for the report alone. Beside `out`, as `NAME.held_out.jsonl`,
+    stands what the cross-fitted models say of each training message: where they differ from its labels, one is wrong.
     """
     began = time.monotonic()
     schema = Schema.read(data / "labels.toml")
@@ -68,6 +85,9 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
 
     with _progress() as progress:
         out_of_fold = cross_fit(train_rows, schema, recipe, progress)
+        _write_held_out(
+            out.with_name(f"{out.name}.held_out.jsonl"), train_rows, out_of_fold, schema
+        )
         soft = soft_targets(train_rows, schema, recipe, out_of_fold, progress)
         trained = finetune(train_rows, schema, recipe, progress, "final model", soft)
     held_out = [*train_rows, *validation]
