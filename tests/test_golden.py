@@ -21,16 +21,12 @@ NOT_YET = {
     "content": 17,
     "desperate_but_not_suicidal": 14,
     "disguised_abuse": 15,
-    "disguised_stop": 18,
     "frequency": 16,
     "hardship": 17,
     "how_to_unsubscribe": 14,
     "indirect_stop": 12,
     "keyword_variants": 15,
-    "long_ticket_three_labels": 18,
     "negated_or_quoted_stop": 6,
-    "product_cancellation": 18,
-    "product_complaint": 18,
     "quoted_abuse": 14,
 }
 
@@ -58,7 +54,7 @@ def test_each_kind_passes(results, kind):
 
 
 def test_a_kind_that_is_well_read_leaves_the_list_of_those_that_are_not(results):
-    assert not [kind for kind in NOT_YET if results[0][kind][0] > EACH * results[0][kind][1] + 1]
+    assert not [kind for kind in NOT_YET if results[0][kind][0] > EACH * results[0][kind][1]]
 
 
 def test_no_golden_case_is_trained_on():
