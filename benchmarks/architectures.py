@@ -40,7 +40,7 @@ from model.text import normalise
 from training import dataset
 from training.calibrate import best_f1
 from training.config import Recipe
-from training.distill import cross_fit
+from training.distill import cross_fit, soft_targets
 from training.evaluate import macro_f1
 from training.export import write_parts
 from training.finetune import ENCODER, finetune
@@ -115,11 +115,10 @@ def network_reader(
     trained = finetune(rows, schema, recipe, soft=soft)
     write_parts(trained, DATA, {}, scratch)
     scorer = Scorer(scratch / "encoder.onnx", scratch / "tokenizer.json", recipe.max_length)
-    plain = np.ones(len(schema.names))
 
     def read(texts: Sequence[str]) -> np.ndarray:
         scored = scorer.score([normalise(t).text or " " for t in texts])
-        return probabilities(np.stack([s.logits for s in scored]), plain, 0 * plain)
+        return probabilities(np.stack([s.logits for s in scored]))
 
     return read
 
@@ -158,10 +157,9 @@ def main() -> None:
             reader = network_reader(train, schema, own, None, scratch / title)
             results[title] = measure(reader, sets, schema)
             print(title, results[title], file=sys.stderr, flush=True)
-        plain = np.ones(len(schema.names))
-        soft = probabilities(cross_fit(train, schema, recipe), plain, 0 * plain).astype(np.float32)
         title = "transformer 4×256, pre-trained, distilled"
         own = replace(recipe, distillation=0.5)
+        soft = soft_targets(train, schema, own, cross_fit(train, schema, recipe))
         reader = network_reader(train, schema, own, soft, scratch / title)
         results[title] = measure(reader, sets, schema)
     print(f"| | texts a second | {' | '.join(sets)} |\n|---|---:|{'---:|' * len(sets)}")

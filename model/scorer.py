@@ -88,9 +88,11 @@ def _groups(lengths: list[int]) -> Iterator[list[int]]:
 
 
 def probabilities(
-    logits: NDArray[np.float32], temperatures: NDArray[np.float64], biases: NDArray[np.float64]
+    logits: NDArray[np.float32],
+    temperatures: NDArray[np.float64] | float = 1.0,
+    biases: NDArray[np.float64] | float = 0.0,
 ) -> NDArray[np.float64]:
-    """Return calibrated probabilities, the logistic function of logits / temperatures + biases.
+    """Return the logistic function of logits / temperatures + biases; without these, uncalibrated.
 
     >>> probabilities(np.array([0, 900], "f4"), np.ones(2), np.zeros(2)).tolist()
     [0.5, 1.0]

@@ -56,10 +56,9 @@ def _write_held_out(
     path: Path, rows: Sequence[Row], logits: NDArray[np.float32], schema: Schema
 ) -> None:
     """Write a line for each row: id, labels, and the uncalibrated score of each label; texts stay in the corpus."""
-    plain = np.ones(len(schema.names))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
-        for row, scores in zip(rows, probabilities(logits, plain, 0 * plain), strict=True):
+        for row, scores in zip(rows, probabilities(logits), strict=True):
             named = {name: round(float(p), 4) for name, p in zip(schema.names, scores, strict=True)}
             line = {"id": row.id, "labels": row.labels, "scores": named}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
