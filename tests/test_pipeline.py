@@ -50,7 +50,7 @@ def base(rows, tmp_path_factory) -> str:
             max_position_embeddings=256,
         )
     )
-    save_encoder(network, tokenizer, folder)
+    save_encoder(network.bert, tokenizer, folder)
     return str(folder)
 
 

@@ -114,17 +114,36 @@ def pretrain(
     start: Annotated[
         Path | None, typer.Option(help="从这个编码器续训 / an encoder whose schooling goes on")
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="文本行的标签 / labels of some of the lines, learned after the masked words"
+        ),
+    ] = None,
     hours: Annotated[float, typer.Option(help="最多几小时 / at most so many hours")] = 2.0,
     epochs: Annotated[float, typer.Option(help="最多几轮 / at most so many epochs")] = 6.0,
+    data: Data = DATA,
 ) -> None:
-    """预训练:掩码语言模型;中断后再次运行即可续训。/ Masked-LM pre-training; run again to resume."""
+    """预训练:掩码语言模型,再学部分文本行的标签;中断后再次运行即可续训。
+
+    Pre-training: masked words of a folder and of the training split, then labels of lines; run again to resume.
+    """
+    from model.labels import LabelError, Schema
+    from training import dataset
+    from training.config import Recipe
+    from training.intermediate import school
     from training.pretrain import PretrainConfig
     from training.pretrain import pretrain as run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        report = run(folder, out, PretrainConfig(hours=hours, epochs=epochs), vectors, start=start)
-    except (OSError, ValueError) as error:
+        schema = Schema.read(data / "labels.toml")
+        ours = [r.text for r in dataset.read(data / "corpus", schema) if r.split == "train"]
+        dials = PretrainConfig(hours=hours, epochs=epochs)
+        report = run(folder, out, dials, vectors, more=ours, start=start)
+        if labels is not None:
+            report["lines"] = school(folder, labels, out, out, schema, Recipe.read())
+    except (dataset.DatasetError, LabelError, OSError, ValueError) as error:
         raise _refuse(error) from None
     typer.echo(json.dumps(report))
 

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from model.text import normalise
 from training.optimise import Optimisers, build
@@ -223,12 +223,12 @@ def warm_start(network: BertForMaskedLM, vocabulary: dict[str, int], vectors: Pa
     return len(rows)
 
 
-def save_encoder(network: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write the encoder in the hub's format, weights in fp16, so that `from_pretrained(out)` reads it."""
+def save_encoder(body: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write a BERT body in the hub's format, weights in fp16, so that `from_pretrained(out)` reads it."""
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(out)
-    network.config.save_pretrained(out)
-    state = {k: v.to(torch.float16).contiguous() for k, v in network.bert.state_dict().items()}
+    body.config.save_pretrained(out)
+    state = {k: v.to(torch.float16).contiguous() for k, v in body.state_dict().items()}
     save_file(
         {f"bert.{k}": v for k, v in state.items()}, out / "model.safetensors", {"format": "pt"}
     )
@@ -384,10 +384,10 @@ def pretrain(
                 last_saved = time.monotonic()
                 progress = {"step": step, "seconds": spent + last_saved - began, "loss": loss_mean}
                 checkpoint.save(network, optimisers, progress)
-                save_encoder(network, tokenizer, out)
+                save_encoder(network.bert, tokenizer, out)
     seconds = spent + time.monotonic() - began
     checkpoint.save(network, optimisers, {"step": step, "seconds": seconds, "loss": loss_mean})
-    save_encoder(network, tokenizer, out)
+    save_encoder(network.bert, tokenizer, out)
     report = {
         "steps": float(step),
         "seconds": seconds,
