@@ -16,6 +16,7 @@ def test_the_shipped_recipe_is_valid():
         ("dropout = 1.0", "share in \\[0, 1\\)"),
         ("batch_size = 0", "above 0"),
         ("folds = 1", "2 or more"),
+        ("folds = 3\nfolds_read = 4", "0 .all. to 3"),
         ("matrix_rate = -1.0", "matrix_rate is -1.0; it is 0 or above"),
         ('teacher = "hfl/chinese-macbert-base"', "would teach nothing"),
     ],

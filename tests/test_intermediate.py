@@ -35,7 +35,8 @@ def folder(tmp_path):
 
 def test_a_labelled_line_is_found_once_by_its_hash(folder, tmp_path):
     table = write_table(
-        tmp_path / "t.tsv", {"还了还显示没还": "dispute", "今天天气不错": "-", "别处的一行": "abuse"}
+        tmp_path / "t.tsv",
+        {"还了还显示没还": "dispute", "今天天气不错": "-", "别处的一行": "abuse"},
     )
     rows = labelled_lines(folder, table, SCHEMA)
     assert [(r.text, r.labels) for r in rows] == [

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,16 @@ def test_training_lowers_the_loss(rows, base):
     recipe = Recipe(base=base, epochs=4, noise=0.0, averaging=0.0)
     losses = finetune(rows[:200], SCHEMA, recipe).losses
     assert losses[-1] < losses[0]
+
+
+def test_cross_fitting_may_read_a_part_of_the_rows(rows, base):
+    recipe = Recipe(base=base, epochs=1, folds=3, folds_read=1)
+    logits = cross_fit(rows[:90], SCHEMA, recipe)
+    unread = np.isnan(logits).all(axis=1)
+    assert 0 < unread.sum() < 90
+    assert not np.isnan(logits[~unread]).any()
+    teaching = cross_fit(rows[:90], SCHEMA, replace(recipe, distillation=0.5))
+    assert not np.isnan(teaching).any()
 
 
 def test_cross_fitting_scores_every_row_once(rows, base):

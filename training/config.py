@@ -41,6 +41,7 @@ class Recipe:
     averaging: float = 0.995
     max_length: int = 224
     folds: int = 5
+    folds_read: int = 0
     seed: int = 20261124
 
     @classmethod
@@ -81,3 +82,7 @@ class Recipe:
             )
         if self.folds < 2:
             raise RecipeError(f"{path}: folds is {self.folds}; calibration needs 2 or more")
+        if not 0 <= self.folds_read <= self.folds:
+            raise RecipeError(
+                f"{path}: folds_read is {self.folds_read}; it is 0 (all) to {self.folds}"
+            )

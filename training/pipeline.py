@@ -55,10 +55,12 @@ def _progress() -> Progress:
 def _write_held_out(
     path: Path, rows: Sequence[Row], logits: NDArray[np.float32], schema: Schema
 ) -> None:
-    """Write a line for each row: id, labels, and the uncalibrated score of each label; texts stay in the corpus."""
+    """Write a line for each scored row: id, labels, uncalibrated score of each label; texts stay in the corpus."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for row, scores in zip(rows, probabilities(logits), strict=True):
+            if np.isnan(scores).any():
+                continue
             named = {name: round(float(p), 4) for name, p in zip(schema.names, scores, strict=True)}
             line = {"id": row.id, "labels": row.labels, "scores": named}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -89,8 +91,9 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
         )
         soft = soft_targets(train_rows, schema, recipe, out_of_fold, progress)
         trained = finetune(train_rows, schema, recipe, progress, "final model", soft)
-    held_out = [*train_rows, *validation]
-    logits = np.concatenate([out_of_fold, trained.logits([r.text for r in validation])])
+    read = [k for k, scores in enumerate(out_of_fold) if not np.isnan(scores).any()]
+    held_out = [*(train_rows[k] for k in read), *validation]
+    logits = np.concatenate([out_of_fold[read], trained.logits([r.text for r in validation])])
     calibration = calibrate(logits, matrix(held_out, schema), schema, policy)
 
     draft = out.with_name(out.name + ".draft")
