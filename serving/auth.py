@@ -4,6 +4,7 @@ A hash without salt or stretching suffices: the secret is 32 random bytes, not a
 """
 
 import hmac
+import re
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from serving.store import Store, now
 
 Scope = Literal["ingest", "read", "review", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "review", "admin")
+_KEY = re.compile(r"tx_(?P<id>[0-9a-f]{1,16})_[\w-]{1,100}", re.ASCII)
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
@@ -63,12 +65,13 @@ def create(connection: Connection, name: str, scopes: Sequence[str]) -> str:
 
 def recognise(store: Store, key: str) -> Caller | None:
     """Return whose key this is; None if nobody's, or revoked."""
-    parts = key.split("_", maxsplit=2)
-    if len(parts) != 3 or parts[0] != "tx":
+    written = _KEY.fullmatch(key)
+    if written is None:
         return None
     c = tables.api_keys.c
     with store.read() as connection:
-        row = connection.execute(sa.select(tables.api_keys).where(c.id == parts[1])).one_or_none()
+        query = sa.select(tables.api_keys).where(c.id == written["id"])
+        row = connection.execute(query).one_or_none()
     # The comparison takes the same time for every wrong secret, and runs for unknown ids as well.
     matches = hmac.compare_digest(_hash(key), row.hash if row else _hash(""))
     if row is None or not matches or row.revoked_at is not None:

@@ -187,7 +187,10 @@ def release(
 
     with _store() as store:
         name = list_name or store.settings.brand_list
-        released = exchange.release(store, name, _phone(phone), scope, actor, reason)
+        try:
+            released = exchange.release(store, name, _phone(phone), scope, actor, reason)
+        except ValueError as fault:
+            _fail(str(fault))
     if not released:
         _fail("the number is not on this list")
     for entry in released:

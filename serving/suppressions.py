@@ -21,8 +21,8 @@ from serving.store import Store
 State = Literal["active", "provisional", "released"]
 Method = Literal["keyword", "model", "human", "import"]
 # Anchored for pydantic, which searches.
-ENTRY_SCOPE = r"^(marketing|all|sender:.{1,50})$"
-ASKED_SCOPE = r"^(marketing|transactional|otp|sender:.{1,50})$"
+ENTRY_SCOPE = r"^(marketing|all|sender:[^\x00\n]{1,50})$"
+ASKED_SCOPE = r"^(marketing|transactional|otp|sender:[^\x00\n]{1,50})$"
 BLOCKING = ("active", "provisional")
 _KEYS_AT_ONCE = 500  # SQLite takes 32,766 parameters, older ones 999
 
@@ -153,8 +153,12 @@ class Suppressions:
         """Take a number off the list, from one scope or from all; return the entries released.
 
         A person's own START undoes only what they asked for before it: callbacks arrive late and out of
-        order, and a 退订 sent after the START must stand.
+        order, and a 退订 sent after the START must stand. Raises ValueError for a wish that is neither the
+        person's own keyword nor that of a named human with a reason.
         """
+        named = wish.method == "human" and wish.actor.strip() and wish.reason.strip()
+        if wish.method != "keyword" and not named:
+            raise ValueError("a release needs the person's own keyword, or a name and a reason")
         released = []
         key = self._phones.key(wish.phone)
         for before in entries(self._connection, wish.list, key, scope):
@@ -275,5 +279,6 @@ def everyone(connection: Connection, list_name: str) -> Iterator[Entry]:
     query = (
         sa.select(table).where(table.c.list == list_name).order_by(table.c.created_at, table.c.id)
     )
-    for row in connection.execution_options(yield_per=1000).execute(query):
-        yield Entry(**row._mapping)
+    with connection.execute(query, execution_options={"yield_per": 1000}) as rows:
+        for row in rows:
+            yield Entry(**row._mapping)

@@ -258,6 +258,30 @@ def test_every_error_is_a_problem_that_repeats_no_input(client: TestClient) -> N
         assert "别再发" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/receipts/rc_%00", None),
+        ("GET", "/v1/queue/q_%00", None),
+        ("GET", "/v1/queue?queue=%00", None),
+        ("POST", "/v1/inbound/generic/tx_%00_x", {}),
+        ("POST", "/v1/suppressions", {"actor": "\0", "reason": "x"}),
+        ("POST", "/v1/suppressions", {"actor": "x", "reason": "\0"}),
+        ("POST", "/v1/suppressions", {"actor": "x", "reason": "x", "scope": "sender:\0"}),
+        ("POST", f"/v1/suppressions/{PHONE}/release", {"actor": " ", "reason": " "}),
+        ("POST", "/v1/queue/q_1", {"outcome": "confirm", "actor": "\0"}),
+    ],
+)
+def test_what_a_database_does_not_take_is_the_callers_mistake(
+    client: TestClient, method: str, path: str, body: dict[str, str] | None
+) -> None:
+    if path == "/v1/suppressions" and body:
+        body |= {"phone": PHONE}
+    client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
+    client.headers.pop("authorization") if "tx_" in path else None
+    assert client.request(method, path, json=body).status_code in (401, 422)
+
+
 def test_a_body_beyond_the_limit_is_refused(
     settings: Settings, classifier: Any, keys: dict[str, str]
 ) -> None:

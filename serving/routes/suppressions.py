@@ -11,7 +11,7 @@ from serving import exchange, suppressions
 from serving.auth import Caller
 from serving.phones import PhoneError, e164
 from serving.problems import Problem
-from serving.routes import Body, Running, opens
+from serving.routes import SAID, Body, Running, opens
 from serving.routes.replies import RawBody
 from serving.suppressions import ASKED_SCOPE, BLOCKING, ENTRY_SCOPE
 
@@ -21,8 +21,8 @@ MAX_CHECKED = 10_000
 ListName = Annotated[str, Field(pattern=r"^[\w.-]{1,50}$")]
 Asked = Annotated[str, Field(pattern=ASKED_SCOPE)]
 Covered = Annotated[str, Field(pattern=ENTRY_SCOPE)]
-Name = Annotated[str, Field(min_length=1, max_length=100)]
-Reason = Annotated[str, Field(min_length=1, max_length=2000)]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=SAID)]
+Reason = Annotated[str, Field(min_length=1, max_length=2000, pattern=SAID)]
 Phone = Annotated[str, Field(max_length=40)]
 
 
