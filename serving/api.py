@@ -36,6 +36,7 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> Fast
     problems.install(app)
     for router in (replies.router, suppressions.router, queue.router, health.router):
         app.include_router(router)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    streamed = {suppressions.IMPORT: settings.max_import_bytes}
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, streamed=streamed)
     app.add_middleware(RequestLog)
     return app

@@ -220,18 +220,22 @@ def import_(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     actor: Actor,
     list_name: ListName = "",
+    dry_run: Annotated[bool, typer.Option(help="只检查不写入 / check, write nothing")] = False,
 ) -> None:
-    """导入名单 / Add the numbers of a CSV file (column phone or 手机号)."""
-    from serving import exchange
+    """导入名单 / Add the numbers of a CSV file (column phone or 手机号). Bad lines go to standard error."""
+    from serving import importing
 
-    with _store() as store:
+    def name_fault(fault: importing.Fault) -> None:
+        typer.echo(f"{file}:{fault.line}: {fault.why} ({fault.phone_masked})", err=True)
+
+    with _store() as store, file.open("rb") as content:
         name = list_name or store.settings.brand_list
         try:
-            done = exchange.import_(store, name, file.read_bytes(), actor)
-        except exchange.UnreadableFile as fault:
-            _fail(f"{file}: {fault}")
-    for fault_at in done.faults:
-        typer.echo(f"{file}:{fault_at['line']}: {fault_at['why']}", err=True)
+            done = importing.import_(store, name, content, actor, dry_run, name_fault)
+        except importing.UnreadableFile as unreadable:
+            _fail(f"{file}: {unreadable}")
+    if dry_run:
+        typer.echo("试运行,未写入 / dry run, nothing was written")
     typer.echo(f"新增 {done.added},已有 {done.already} / added {done.added}, known {done.already}")
     if done.refused:
         _fail(f"{done.refused} lines could not be read")

@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import PurePath
 
 import structlog
@@ -48,20 +49,26 @@ class RequestLog:
 
 
 class BodyLimit:
-    """Reads a body of at most so many bytes before the application sees the request; answers 413 beyond."""
+    """Reads a body of at most so many bytes before the application sees the request; answers 413 beyond.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    What comes to a path of `streamed` is passed on as it comes, up to that path's own limit.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, streamed: Mapping[str, int]) -> None:
         self._app = app
         self._limit = limit
+        self._streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if (longest := self._streamed.get(scope["path"])) is not None:
+            await self._app(scope, _counted(receive, longest), send)
+            return
         body = await self._read(receive)
         if body is None:
-            problem = Problem("too-large", f"a body may have {self._limit} bytes")
-            await problem.response()(scope, receive, send)
+            await _too_large(self._limit).response()(scope, receive, send)
             return
         given = False
 
@@ -85,3 +92,21 @@ class BodyLimit:
             parts.append(part)
             more = message["type"] == "http.request" and message.get("more_body", False)
         return b"".join(parts)
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise _too_large(limit)
+        return message
+
+    return counted
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem("too-large", f"a body may have {limit} bytes")

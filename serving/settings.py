@@ -42,6 +42,7 @@ class Settings(BaseModel):
     phone_key: SecretStr | None = None  # unset: a file under home, made at the first start
     list_numbers: Literal["sealed", "masked"] = "sealed"  # "masked": the list cannot be exported
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024)
+    max_import_bytes: int = Field(default=256 * 2**20, ge=1024)  # of a list that comes in as a file
     intake_capacity: int = Field(default=10_000, ge=1)  # replies waiting; beyond it callers get 429
 
     @field_validator("push_url")

@@ -1,6 +1,7 @@
 """The database: opened, migrated, checked against the phone key; reading and writing transactions."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -91,6 +93,18 @@ class Store:
             )
 
 
+def among(
+    connection: Connection, column: sa.ColumnElement[str], texts: Iterable[str]
+) -> sa.ColumnElement[bool]:
+    """Return `column IN (texts)` for however many texts: they are one parameter."""
+    # In the order of an index on the column, so that neighbours share its pages.
+    ordered = sorted(set(texts))
+    if connection.dialect.name == "sqlite":
+        table = sa.func.json_each(json.dumps(ordered)).table_valued("value")
+        return column.in_(sa.select(table.c.value))
+    return column == sa.any_(sa.cast(ordered, ARRAY(sa.Text())))
+
+
 def migrate(connection: Connection) -> None:
     """Bring the schema up to date within the caller's transaction."""
     script = ScriptDirectory(str(MIGRATIONS))
@@ -114,8 +128,8 @@ def _engine(settings: Settings) -> Engine:
         url = url.set(drivername="postgresql+psycopg")
     # hide_parameters: a database error must not carry a number or a text into a log.
     options: dict[str, Any] = {"hide_parameters": True}
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if url.get_backend_name() == "sqlite":
-        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         options["connect_args"] = {"timeout": BUSY_SECONDS}
     elif url.get_backend_name() == "postgresql":
         options["pool_pre_ping"] = True  # a server that restarted costs a reply nothing

@@ -1,22 +1,23 @@
 """The opt-out list over HTTP: check before sending, add, release, follow, export, import."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Iterator
+from tempfile import SpooledTemporaryFile
+from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from serving import exchange, suppressions
+from serving import exchange, importing, suppressions
 from serving.auth import Caller
 from serving.phones import PhoneError, e164
 from serving.problems import Problem
 from serving.routes import SAID, Body, Running, opens
-from serving.routes.replies import RawBody
 from serving.suppressions import ASKED_SCOPE, BLOCKING, ENTRY_SCOPE
 
 router = APIRouter(prefix="/v1/suppressions")
 MAX_CHECKED = 10_000
+IMPORT = "/v1/suppressions/import"  # its body is not read into memory
 
 ListName = Annotated[str, Field(pattern=r"^[\w.-]{1,50}$")]
 Asked = Annotated[str, Field(pattern=ASKED_SCOPE)]
@@ -108,19 +109,36 @@ def export(
     return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
+_admin = opens("admin")
+Admin = Annotated[Caller, Depends(_admin)]
+
+
+async def upload(request: Request, service: Running, _: Admin) -> AsyncIterator[IO[bytes]]:
+    """Keep a body as a nameless file that is gone with the request; only for who may send one."""
+    folder = str(service.settings.home)
+    with SpooledTemporaryFile(max_size=service.settings.max_body_bytes, dir=folder) as file:
+        async for part in request.stream():
+            file.write(part)
+        yield file
+
+
 @router.post("/import")
 def import_(
-    body: RawBody,
+    caller: Admin,
+    file: Annotated[IO[bytes], Depends(upload)],
     service: Running,
-    caller: Annotated[Caller, Depends(opens("admin"))],
     list: ListName | None = None,  # noqa: A002 - the parameter's name in the query
-    actor: Name | None = None,
+    actor: Annotated[str, Query(max_length=100, pattern=SAID)] | None = None,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Add the numbers of a CSV file; answer how many were new and which lines could not be read."""
+    """Add the numbers of a CSV file; answer how many were new and which lines could not be read.
+
+    With `dry_run=true`: say what would be done, and do nothing.
+    """
     name = list or service.settings.brand_list
     try:
-        imported = exchange.import_(service.store, name, body, actor or caller.name)
-    except exchange.UnreadableFile as fault:
+        imported = importing.import_(service.store, name, file, actor or caller.name, dry_run)
+    except importing.UnreadableFile as fault:
         raise Problem("malformed", str(fault)) from None
     service.relay.wake()
     return imported.summary()
