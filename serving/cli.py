@@ -4,14 +4,16 @@ Imports of the service stand inside the commands: `tingxin --help` must not wait
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from serving.command import fail as _fail
+from serving.command import opened as _store
+from serving.command import phone as _phone
 
 if TYPE_CHECKING:
     from serving.store import Store
@@ -82,13 +84,16 @@ def demo(
 def create_key(
     name: Annotated[str, typer.Argument(help="用途 / what it is for")],
     scope: Annotated[list[str], typer.Option(help="ingest, read, review, admin; may be repeated")],
+    days: Annotated[
+        float | None, typer.Option(help="有效天数 / days it opens; unset: until revoked", min=0)
+    ] = None,
 ) -> None:
     """新建密钥,仅显示一次 / Make a key; it is shown once."""
     from serving import auth
 
     with _store() as store, store.write() as connection:
         try:
-            typer.echo(auth.create(connection, name, scope))
+            typer.echo(auth.create(connection, name, scope, days))
         except auth.KeyFault as fault:
             _fail(str(fault))
 
@@ -97,20 +102,29 @@ def create_key(
 def list_keys() -> None:
     """列出密钥 / List the keys, without what opens the door."""
     from serving import auth
+    from serving.store import now
 
     with _store() as store, store.read() as connection:
         table = Table(
-            "id", "名称 name", "权限 scopes", "建于 created", "最近使用 last used", "状态 state"
+            "id",
+            "名称 name",
+            "权限 scopes",
+            "建于 created",
+            "到期 expires",
+            "最近使用 last used",
+            "状态 state",
         )
         for key in auth.listing(connection):
-            used = key["last_used_at"]
+            used, ends = key["last_used_at"], key["expires_at"]
+            state = "已过期 expired" if ends and ends <= now() else "有效 in force"
             table.add_row(
                 key["id"],
                 key["name"],
                 ", ".join(key["scopes"]),
                 f"{key['created_at']:%Y-%m-%d %H:%M}",
+                f"{ends:%Y-%m-%d %H:%M}" if ends else "–",
                 f"{used:%Y-%m-%d %H:%M}" if used else "–",
-                "已吊销 revoked" if key["revoked_at"] else "有效 in force",
+                "已吊销 revoked" if key["revoked_at"] else state,
             )
     Console().print(table)
 
@@ -278,21 +292,6 @@ def verify() -> None:
     typer.echo(f"凭据链完整,共 {verdict.checked} 条 / the chain holds, {verdict.checked} receipts")
 
 
-@contextmanager
-def _store() -> "Iterator[Store]":
-    from serving.settings import SettingsError, read_settings
-    from serving.store import Store
-
-    try:
-        store = Store.open(read_settings())
-    except SettingsError as error:
-        _fail(str(error))
-    try:
-        yield store
-    finally:
-        store.close()
-
-
 def _first_key(store: "Store") -> None:
     """Make and print an admin key where there is none yet."""
     from serving import auth
@@ -306,24 +305,13 @@ def _first_key(store: "Store") -> None:
     typer.echo(f"\n    {key}\n")
 
 
-def _phone(text: str) -> str:
-    from serving.phones import PhoneError, e164
-
-    try:
-        return e164(text)
-    except PhoneError as fault:
-        _fail(str(fault))
-
-
-def _fail(sentence: str) -> NoReturn:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(2)
-
-
 def mount(parent: typer.Typer) -> None:
     """Add the service's commands to a command line."""
+    from serving.list_cli import list_
+
     parent.command()(serve)
     parent.command()(demo)
+    parent.add_typer(list_, name="list")
     parent.add_typer(keys, name="keys")
     parent.add_typer(suppress, name="suppress")
     parent.add_typer(dead_letters, name="dead-letters")

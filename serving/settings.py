@@ -43,6 +43,7 @@ class Settings(BaseModel):
     list_numbers: Literal["sealed", "masked"] = "sealed"  # "masked": the list cannot be exported
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024)
     max_import_bytes: int = Field(default=256 * 2**20, ge=1024)  # of a list that comes in as a file
+    requests_per_minute: int = Field(default=6000, ge=0)  # of each key; 0: any number
     intake_capacity: int = Field(default=10_000, ge=1)  # replies waiting; beyond it callers get 429
 
     @field_validator("push_url")

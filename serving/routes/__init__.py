@@ -60,4 +60,7 @@ def _admit(service: Service, key: str, scope: Scope) -> Caller:
         raise Problem("unauthorized", detail, {"WWW-Authenticate": "Bearer"})
     if not caller.may(scope):
         raise Problem("forbidden", f"this needs a key with the scope {scope!r}")
+    if scope != "ingest" and (seconds := service.rate_limit.wait(caller)):
+        detail = f"this key may ask {service.settings.requests_per_minute} times a minute"
+        raise Problem("busy", detail, {"Retry-After": str(seconds)})
     return caller
