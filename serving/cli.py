@@ -11,9 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from serving import upkeep_cli
 from serving.command import fail as _fail
 from serving.command import opened as _store
 from serving.command import phone as _phone
+from serving.list_cli import list_
 
 if TYPE_CHECKING:
     from serving.store import Store
@@ -78,6 +80,9 @@ def demo(
         run(samples, bundle)
     except (SampleError, BundleError) as error:
         _fail(str(error))
+
+
+keys.command("rotate-phone")(upkeep_cli.rotate_phone)
 
 
 @keys.command("create")
@@ -307,10 +312,12 @@ def _first_key(store: "Store") -> None:
 
 def mount(parent: typer.Typer) -> None:
     """Add the service's commands to a command line."""
-    from serving.list_cli import list_
-
     parent.command()(serve)
     parent.command()(demo)
+    parent.command()(upkeep_cli.purge)
+    parent.command()(upkeep_cli.erase)
+    parent.command()(upkeep_cli.backup)
+    parent.command()(upkeep_cli.restore)
     parent.add_typer(list_, name="list")
     parent.add_typer(keys, name="keys")
     parent.add_typer(suppress, name="suppress")

@@ -89,7 +89,7 @@ class Store:
             # With another key nobody on the list would be recognised, and all would be sent to again.
             raise SettingsError(
                 "the phone key is not the one that this database was made with; restore phone.key or "
-                "TINGXIN_PHONE_KEY from the backup"
+                "TINGXIN_PHONE_KEY from the backup (after a rotation that was cut off: from phone.key.new)"
             )
 
 
