@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from model.classifier import Classifier
 from serving import problems
-from serving.middleware import BodyLimit, RequestLog
+from serving.middleware import BodyLimit, RequestLog, SecurityHeaders
 from serving.routes import health, queue, replies, suppressions
 from serving.service import Service
 from serving.settings import Settings
@@ -36,6 +36,8 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> Fast
     problems.install(app)
     for router in (replies.router, suppressions.router, queue.router, health.router):
         app.include_router(router)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    streamed = {suppressions.IMPORT: settings.max_import_bytes}
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, streamed=streamed)
     app.add_middleware(RequestLog)
+    app.add_middleware(SecurityHeaders)
     return app

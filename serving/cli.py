@@ -4,14 +4,18 @@ Imports of the service stand inside the commands: `tingxin --help` must not wait
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from serving import upkeep_cli
+from serving.command import fail as _fail
+from serving.command import opened as _store
+from serving.command import phone as _phone
+from serving.list_cli import list_
 
 if TYPE_CHECKING:
     from serving.store import Store
@@ -78,17 +82,23 @@ def demo(
         _fail(str(error))
 
 
+keys.command("rotate-phone")(upkeep_cli.rotate_phone)
+
+
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="用途 / what it is for")],
     scope: Annotated[list[str], typer.Option(help="ingest, read, review, admin; may be repeated")],
+    days: Annotated[
+        float | None, typer.Option(help="有效天数 / days it opens; unset: until revoked", min=0)
+    ] = None,
 ) -> None:
     """新建密钥,仅显示一次 / Make a key; it is shown once."""
     from serving import auth
 
     with _store() as store, store.write() as connection:
         try:
-            typer.echo(auth.create(connection, name, scope))
+            typer.echo(auth.create(connection, name, scope, days))
         except auth.KeyFault as fault:
             _fail(str(fault))
 
@@ -97,20 +107,29 @@ def create_key(
 def list_keys() -> None:
     """列出密钥 / List the keys, without what opens the door."""
     from serving import auth
+    from serving.store import now
 
     with _store() as store, store.read() as connection:
         table = Table(
-            "id", "名称 name", "权限 scopes", "建于 created", "最近使用 last used", "状态 state"
+            "id",
+            "名称 name",
+            "权限 scopes",
+            "建于 created",
+            "到期 expires",
+            "最近使用 last used",
+            "状态 state",
         )
         for key in auth.listing(connection):
-            used = key["last_used_at"]
+            used, ends = key["last_used_at"], key["expires_at"]
+            state = "已过期 expired" if ends and ends <= now() else "有效 in force"
             table.add_row(
                 key["id"],
                 key["name"],
                 ", ".join(key["scopes"]),
                 f"{key['created_at']:%Y-%m-%d %H:%M}",
+                f"{ends:%Y-%m-%d %H:%M}" if ends else "–",
                 f"{used:%Y-%m-%d %H:%M}" if used else "–",
-                "已吊销 revoked" if key["revoked_at"] else "有效 in force",
+                "已吊销 revoked" if key["revoked_at"] else state,
             )
     Console().print(table)
 
@@ -187,7 +206,10 @@ def release(
 
     with _store() as store:
         name = list_name or store.settings.brand_list
-        released = exchange.release(store, name, _phone(phone), scope, actor, reason)
+        try:
+            released = exchange.release(store, name, _phone(phone), scope, actor, reason)
+        except ValueError as fault:
+            _fail(str(fault))
     if not released:
         _fail("the number is not on this list")
     for entry in released:
@@ -217,18 +239,22 @@ def import_(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     actor: Actor,
     list_name: ListName = "",
+    dry_run: Annotated[bool, typer.Option(help="只检查不写入 / check, write nothing")] = False,
 ) -> None:
-    """导入名单 / Add the numbers of a CSV file (column phone or 手机号)."""
-    from serving import exchange
+    """导入名单 / Add the numbers of a CSV file (column phone or 手机号). Bad lines go to standard error."""
+    from serving import importing
 
-    with _store() as store:
+    def name_fault(fault: importing.Fault) -> None:
+        typer.echo(f"{file}:{fault.line}: {fault.why} ({fault.phone_masked})", err=True)
+
+    with _store() as store, file.open("rb") as content:
         name = list_name or store.settings.brand_list
         try:
-            done = exchange.import_(store, name, file.read_bytes(), actor)
-        except exchange.UnreadableFile as fault:
-            _fail(f"{file}: {fault}")
-    for fault_at in done.faults:
-        typer.echo(f"{file}:{fault_at['line']}: {fault_at['why']}", err=True)
+            done = importing.import_(store, name, content, actor, dry_run, name_fault)
+        except importing.UnreadableFile as unreadable:
+            _fail(f"{file}: {unreadable}")
+    if dry_run:
+        typer.echo("试运行,未写入 / dry run, nothing was written")
     typer.echo(f"新增 {done.added},已有 {done.already} / added {done.added}, known {done.already}")
     if done.refused:
         _fail(f"{done.refused} lines could not be read")
@@ -271,21 +297,6 @@ def verify() -> None:
     typer.echo(f"凭据链完整,共 {verdict.checked} 条 / the chain holds, {verdict.checked} receipts")
 
 
-@contextmanager
-def _store() -> "Iterator[Store]":
-    from serving.settings import SettingsError, read_settings
-    from serving.store import Store
-
-    try:
-        store = Store.open(read_settings())
-    except SettingsError as error:
-        _fail(str(error))
-    try:
-        yield store
-    finally:
-        store.close()
-
-
 def _first_key(store: "Store") -> None:
     """Make and print an admin key where there is none yet."""
     from serving import auth
@@ -299,24 +310,15 @@ def _first_key(store: "Store") -> None:
     typer.echo(f"\n    {key}\n")
 
 
-def _phone(text: str) -> str:
-    from serving.phones import PhoneError, e164
-
-    try:
-        return e164(text)
-    except PhoneError as fault:
-        _fail(str(fault))
-
-
-def _fail(sentence: str) -> NoReturn:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(2)
-
-
 def mount(parent: typer.Typer) -> None:
     """Add the service's commands to a command line."""
     parent.command()(serve)
     parent.command()(demo)
+    parent.command()(upkeep_cli.purge)
+    parent.command()(upkeep_cli.erase)
+    parent.command()(upkeep_cli.backup)
+    parent.command()(upkeep_cli.restore)
+    parent.add_typer(list_, name="list")
     parent.add_typer(keys, name="keys")
     parent.add_typer(suppress, name="suppress")
     parent.add_typer(dead_letters, name="dead-letters")

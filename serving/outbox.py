@@ -14,8 +14,8 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from secrets import token_hex
 from typing import Any, Literal
-from uuid import uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -64,9 +64,15 @@ class Delivery:
     gone: bool = False  # the receiver answered 410: it wants nothing more
 
 
-def enqueue(connection: Connection, event: Event, phone_sealed: str, at: datetime) -> None:
-    """Write an event in the transaction of the change that it tells of."""
-    event_id = f"evt_{uuid4().hex}"
+def enqueue(connection: Connection, letters: Collection[tuple[Event, str]], at: datetime) -> None:
+    """Write events, each with its sealed number, in the transaction of the changes that they tell of."""
+    connection.execute(
+        tables.outbox.insert(), [_letter(event, sealed, at) for event, sealed in letters]
+    )
+
+
+def _letter(event: Event, phone_sealed: str, at: datetime) -> dict[str, Any]:
+    event_id = f"evt_{token_hex(16)}"
     envelope = {
         "specversion": "1.0",
         "id": event_id,
@@ -77,20 +83,17 @@ def enqueue(connection: Connection, event: Event, phone_sealed: str, at: datetim
         "datacontenttype": "application/json",
         "data": event.data,
     }
-    connection.execute(
-        tables.outbox.insert(),
-        {
-            "id": event_id,
-            "suppression_id": event.entry_id,
-            "receipt_id": event.receipt_id,
-            "event": envelope,
-            "phone_sealed": phone_sealed,
-            "received_at": event.received_at,
-            "state": "pending",
-            "attempts": 0,
-            "next_at": at,
-        },
-    )
+    return {
+        "id": event_id,
+        "suppression_id": event.entry_id,
+        "receipt_id": event.receipt_id,
+        "event": envelope,
+        "phone_sealed": phone_sealed,
+        "received_at": event.received_at,
+        "state": "pending",
+        "attempts": 0,
+        "next_at": at,
+    }
 
 
 def lease(connection: Connection, at: datetime, limit: int) -> list[Letter]:

@@ -68,13 +68,33 @@ def masked(phone: str) -> str:
     return f"{phone[:5]}****{phone[-3:]}"
 
 
+class ListKey:
+    """The key under which numbers stand on the list: it tells whether a number is one of them, no more."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        # Copied for each number: twice as fast as a new one, and 10,000 are asked about at once.
+        self._hmac = hmac.new(key, digestmod=sha256)
+        self.fingerprint = _derive(key, b"tingxin list fingerprint").hex()[:16]
+
+    def digest(self, phone: str) -> bytes:
+        """Return the HMAC-SHA256 of an E.164 number, 32 bytes."""
+        mac = self._hmac.copy()
+        mac.update(phone.encode())
+        return mac.digest()
+
+    def hex(self) -> str:
+        """Return the key itself, for who may check numbers against a filter file."""
+        return self._key.hex()
+
+
 class Phones:
     """The keys of one installation. Its repr shows none of them."""
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) < 32:
             raise SettingsError("the phone key has fewer than 32 bytes; restore the one in use")
-        self._list_key = _derive(secret, b"tingxin list")
+        self.list_key = ListKey(_derive(secret, b"tingxin list"))
         self._text_key = _derive(secret, b"tingxin text")
         self._fernet = Fernet(base64.urlsafe_b64encode(_derive(secret, b"tingxin seal")))
         self.fingerprint = _derive(secret, b"tingxin fingerprint").hex()[:16]
@@ -89,7 +109,7 @@ class Phones:
                 raise SettingsError("TINGXIN_PHONE_KEY is not 64 hexadecimal digits") from None
         path = settings.home / KEY_FILE
         if not path.exists():
-            _write_privately(path, os.urandom(32).hex())
+            write_privately(path, os.urandom(32).hex())
         try:
             return cls(bytes.fromhex(path.read_text(encoding="ascii").strip()))
         except ValueError:
@@ -97,7 +117,7 @@ class Phones:
 
     def key(self, phone: str) -> str:
         """Return the list's key of an E.164 number: HMAC-SHA256, hexadecimal."""
-        return hmac.new(self._list_key, phone.encode(), sha256).hexdigest()
+        return self.list_key.digest(phone).hex()
 
     def text_key(self, text: str) -> str:
         """Return what a receipt keeps of a text: enough to prove it, not enough to read it."""
@@ -127,7 +147,8 @@ def _derive(secret: bytes, label: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=label).derive(secret)
 
 
-def _write_privately(path: Path, text: str) -> None:
+def write_privately(path: Path, text: str) -> None:
+    """Write a file that its owner alone may read; one that is there already stays as it is."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{uuid4().hex}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -19,7 +19,7 @@ KINDS = {
     "conflict": (409, "已被处理 / Already decided"),
     "too-large": (413, "请求过大 / The request is too large"),
     "invalid": (422, "内容不符合要求 / The content is not as required"),
-    "busy": (429, "请求过多,请稍后重试 / Too many replies waiting, try again shortly"),
+    "busy": (429, "请求过多,请稍后重试 / Too many requests, try again shortly"),
     "internal": (500, "服务内部错误 / Internal error"),
     "not-recorded": (503, "未能记录,请重试 / Not recorded, send it again"),
 }
@@ -46,7 +46,7 @@ class Problem(Exception):
         """Return the problem as JSON.
 
         >>> Problem("busy", "10000 replies wait").body()["title"]
-        '请求过多,请稍后重试 / Too many replies waiting, try again shortly'
+        '请求过多,请稍后重试 / Too many requests, try again shortly'
         """
         status, title = KINDS[self.slug]
         return {

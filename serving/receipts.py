@@ -19,8 +19,6 @@ from sqlalchemy.engine import Connection
 
 from serving import tables
 
-GENESIS = "0" * 64
-
 
 def canonical(body: dict[str, Any]) -> str:
     """Return the one JSON text of a body.
@@ -98,24 +96,31 @@ class Verdict:
 
 
 def verify(connection: Connection) -> Verdict:
-    """Walk the whole chain from its beginning to its head."""
-    previous, seq = GENESIS, 0
-    rows = connection.execution_options(stream_results=True).execute(
-        sa.select(tables.receipts).order_by(tables.receipts.c.seq)
-    )
-    for row in rows:
-        if row.seq != seq + 1:
-            return Verdict(seq, seq + 1, "is missing")
-        seq = row.seq
-        if row.prev_hash != previous or row.hash != chained(previous, row.body):
-            return Verdict(seq - 1, seq, "was changed after it was written")
-        if json.loads(row.body)["id"] != row.id:
-            return Verdict(seq - 1, seq, "was given another receipt's id")
-        previous = row.hash
+    """Walk the whole chain from its beginning to its head.
+
+    It begins after what was purged (`retention.py`); a receipt that is kept must speak of that purge.
+    """
     head = connection.execute(sa.select(tables.chain)).one()
+    previous, seq, purged = head.base_hash, head.base_seq, 0
+    query = sa.select(tables.receipts).order_by(tables.receipts.c.seq)
+    with connection.execute(query, execution_options={"yield_per": 1000}) as rows:
+        for row in rows:
+            if row.seq != seq + 1:
+                return Verdict(seq, seq + 1, "is missing")
+            seq = row.seq
+            if row.prev_hash != previous or row.hash != chained(previous, row.body):
+                return Verdict(seq - 1, seq, "was changed after it was written")
+            body = json.loads(row.body)
+            if body["id"] != row.id:
+                return Verdict(seq - 1, seq, "was given another receipt's id")
+            if body.get("kind") == "purge":
+                purged = body["base"]
+            previous = row.hash
+    if head.base_seq != purged:
+        return Verdict(seq, head.base_seq, "is missing: no receipt speaks of its purge")
     if (head.seq, head.hash) != (seq, previous):
         return Verdict(seq, seq + 1, "is missing: the chain's head knows of more")
-    return Verdict(seq)
+    return Verdict(seq - head.base_seq)
 
 
 def read(connection: Connection, receipt_id: str) -> dict[str, Any] | None:

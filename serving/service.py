@@ -6,6 +6,7 @@ import structlog
 
 from model.bundle import SHIPPED, BundleError
 from model.classifier import Classifier
+from serving.auth import RateLimit
 from serving.events import InboundReply
 from serving.intake import Intake, Outcome
 from serving.metrics import Metrics
@@ -37,6 +38,7 @@ class Service:
         self.settings = settings
         self.classifier = classifier or load_classifier(settings)
         self.store = Store.open(settings)
+        self.rate_limit = RateLimit(settings.requests_per_minute)
         self.metrics = Metrics()
         self.metrics.model_ready.set(self.classifier.reads_free_text)
         self.relay = Relay(self.store, self.metrics)

@@ -42,6 +42,12 @@ class Settings(BaseModel):
     phone_key: SecretStr | None = None  # unset: a file under home, made at the first start
     list_numbers: Literal["sealed", "masked"] = "sealed"  # "masked": the list cannot be exported
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024)
+    max_import_bytes: int = Field(default=256 * 2**20, ge=1024)  # of a list that comes in as a file
+    # Days that things are kept (`tingxin purge`): five months is the least that the law asks for.
+    keep_text_days: int = Field(default=153, ge=1)  # texts and numbers of replies
+    keep_released_days: int = Field(default=153, ge=1)  # list entries, from their release
+    keep_receipts_days: int = Field(default=1826, ge=1)  # receipts, and what is left of replies
+    requests_per_minute: int = Field(default=6000, ge=0)  # of each key; 0: any number
     intake_capacity: int = Field(default=10_000, ge=1)  # replies waiting; beyond it callers get 429
 
     @field_validator("push_url")

@@ -1,6 +1,7 @@
 """The database: opened, migrated, checked against the phone key; reading and writing transactions."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,9 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
 from serving import tables
 from serving.phones import Phones
@@ -18,6 +21,9 @@ from serving.settings import Settings, SettingsError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 20
+_MIGRATION_LOCK = (
+    0x74696E67  # any number that nobody else takes; PostgreSQL's advisory locks have no names
+)
 
 
 def now() -> datetime:
@@ -29,6 +35,11 @@ class Store:
 
     def __init__(self, engine: Engine, phones: Phones, settings: Settings) -> None:
         self.engine = engine
+        # One view of the data for the whole of a reading transaction, as SQLite gives it anyway: a chain
+        # that grows while it is verified must not look broken.
+        self._reader = engine
+        if engine.dialect.name == "postgresql":
+            self._reader = engine.execution_options(isolation_level="REPEATABLE READ")
         self.phones = phones
         self.settings = settings
 
@@ -36,25 +47,24 @@ class Store:
     def open(cls, settings: Settings) -> "Store":
         """Open and migrate; raise SettingsError if the phone key is not the one that the list was made with."""
         phones = Phones.open(settings)
-        url = make_url(settings.url)
-        # hide_parameters: a database error must not carry a number or a text into a log.
-        options: dict[str, Any] = {"hide_parameters": True}
-        if url.get_backend_name() == "sqlite":
-            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            options["connect_args"] = {"timeout": BUSY_SECONDS}
-        engine = sa.create_engine(url, **options)
-        if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _prepare_sqlite)
-            sa.event.listen(engine, "begin", _begin_sqlite)
-        store = cls(engine, phones, settings)
-        with store.write() as connection:
-            migrate(connection)
-            store._check_key(connection)
+        store = cls(_engine(settings), phones, settings)
+        try:
+            with store.write() as connection:
+                if store.engine.dialect.name == "postgresql":
+                    # Replicas start together; SQLite's BEGIN IMMEDIATE lets one in anyway.
+                    lock = sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)
+                    connection.execute(sa.select(lock))
+                migrate(connection)
+                store._check_key(connection)
+        except BaseException:
+            store.close()
+            raise
         return store
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection, connection.begin():
+        """Yield a connection in one transaction that sees one state of the data."""
+        with self._reader.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -79,8 +89,20 @@ class Store:
             # With another key nobody on the list would be recognised, and all would be sent to again.
             raise SettingsError(
                 "the phone key is not the one that this database was made with; restore phone.key or "
-                "TINGXIN_PHONE_KEY from the backup"
+                "TINGXIN_PHONE_KEY from the backup (after a rotation that was cut off: from phone.key.new)"
             )
+
+
+def among(
+    connection: Connection, column: sa.ColumnElement[str], texts: Iterable[str]
+) -> sa.ColumnElement[bool]:
+    """Return `column IN (texts)` for however many texts: they are one parameter."""
+    # In the order of an index on the column, so that neighbours share its pages.
+    ordered = sorted(set(texts))
+    if connection.dialect.name == "sqlite":
+        table = sa.func.json_each(json.dumps(ordered)).table_valued("value")
+        return column.in_(sa.select(table.c.value))
+    return column == sa.any_(sa.cast(ordered, ARRAY(sa.Text())))
 
 
 def migrate(connection: Connection) -> None:
@@ -94,6 +116,35 @@ def migrate(connection: Connection) -> None:
     with EnvironmentContext(Config(), script, fn=steps) as environment:
         environment.configure(connection=connection, target_metadata=tables.metadata)
         environment.run_migrations()
+
+
+def _engine(settings: Settings) -> Engine:
+    """Return the engine of the settings' database; raise SettingsError if it cannot be one."""
+    try:
+        url = make_url(settings.url)
+    except ArgumentError:
+        raise SettingsError("TINGXIN_DATABASE_URL is no SQLAlchemy URL") from None
+    if url.drivername in ("postgres", "postgresql"):  # as every hosting company writes it
+        url = url.set(drivername="postgresql+psycopg")
+    # hide_parameters: a database error must not carry a number or a text into a log.
+    options: dict[str, Any] = {"hide_parameters": True}
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if url.get_backend_name() == "sqlite":
+        options["connect_args"] = {"timeout": BUSY_SECONDS}
+    elif url.get_backend_name() == "postgresql":
+        options["pool_pre_ping"] = True  # a server that restarted costs a reply nothing
+    else:
+        raise SettingsError("TINGXIN_DATABASE_URL is neither a sqlite nor a postgresql URL")
+    try:
+        engine = sa.create_engine(url, **options)
+    except ModuleNotFoundError as missing:
+        raise SettingsError(
+            f"TINGXIN_DATABASE_URL needs {missing.name}: pip install 'tingxin[postgres]'"
+        ) from None
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

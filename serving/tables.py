@@ -78,6 +78,9 @@ chain = Table(
     Column("id", Integer, primary_key=True),  # always 1; its lock orders all writers
     Column("seq", BigInteger, nullable=False),
     Column("hash", String(64), nullable=False),
+    # The last receipt whose retention has ended: the chain that is kept begins after it.
+    Column("base_seq", BigInteger, nullable=False, server_default="0"),
+    Column("base_hash", String(64), nullable=False, server_default="0" * 64),
 )
 
 receipts = Table(
@@ -188,6 +191,7 @@ api_keys = Table(
     Column("hash", String(64), nullable=False),
     Column("scopes", JSON, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
     Column("last_used_at", Moment),
     Column("revoked_at", Moment),
 )

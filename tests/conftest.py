@@ -1,11 +1,18 @@
-"""Fixtures of more than one test file: a bundle of keywords, a fake classifier over it, settings, a service."""
+"""Fixtures of more than one test file: a bundle of keywords, a fake classifier over it, settings, a service.
+
+What takes `settings` runs twice: over SQLite, and over a real PostgreSQL.
+"""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from uuid import uuid4
 
+import postgres_server
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from model.bundle import ENCODER, TOKENIZER, Bundle, write_manifest
@@ -114,9 +121,38 @@ def classifier(keyword_bundle: Path) -> FakeClassifier:
     return FakeClassifier(Bundle.load(keyword_bundle))
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server up to the database's name: TEST_DATABASE_URL's, or one of our own."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given.rpartition("/")[0] + "/"
+        return
+    try:
+        with postgres_server.running() as url:
+            yield url
+    except postgres_server.NoPostgres as missing:
+        pytest.skip(str(missing))
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home")
+def empty_postgres(postgres: str) -> Iterator[str]:
+    """The URL of an empty database, dropped in the end."""
+    name = f"tingxin_test_{uuid4().hex}"
+    server = sa.create_engine(postgres + "postgres", isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0")
+    yield postgres + name
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    if request.param == "sqlite":
+        return Settings(home=tmp_path / "home")
+    url = request.getfixturevalue("empty_postgres")
+    return Settings(home=tmp_path / "home", database_url=SecretStr(url))
 
 
 @pytest.fixture

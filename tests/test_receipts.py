@@ -1,5 +1,7 @@
 """The chain of receipts shows whatever was done to it behind our back."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import sqlalchemy as sa
 
@@ -62,3 +64,20 @@ def test_a_transaction_that_fails_leaves_no_receipt(store: Store) -> None:
         assert connection.scalar(sa.select(sa.func.count()).select_from(r)) == 6
         assert verify(connection).holds
     store.close()
+
+
+def test_several_writers_make_one_chain(settings: Settings) -> None:
+    stores = [Store.open(settings) for _ in range(3)]
+
+    def write(number: int) -> None:
+        store = stores[number % 3]
+        with store.write() as connection, Chain(connection) as chain:
+            chain.append(f"rc_{number}", {}, now())
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(60)))
+    with stores[0].read() as connection:
+        assert verify(connection).checked == 60
+        assert verify(connection).holds
+    for store in stores:
+        store.close()

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from serving import auth
 from serving.api import create_app
+from serving.middleware import SECURITY_HEADERS
 from serving.settings import Settings
 from serving.store import Store
 
@@ -95,6 +96,49 @@ def test_a_revoked_key_opens_nothing(
     refused = client.get("/v1/stats", headers=headers)
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"] == "Bearer"
+
+
+def test_an_expired_key_opens_nothing(client: TestClient, settings: Settings) -> None:
+    store = Store.open(settings)
+    with store.write() as connection:
+        made = [auth.create(connection, "x", ["read"], days) for days in (0, 1)]
+    store.close()
+    answers = [client.get("/v1/stats", headers={"authorization": f"Bearer {k}"}) for k in made]
+    assert [answer.status_code for answer in answers] == [401, 200]
+
+
+def test_each_key_has_its_own_rate_and_replies_are_never_turned_away(
+    settings: Settings, classifier: Any, keys: dict[str, str]
+) -> None:
+    slow = settings.model_copy(update={"requests_per_minute": 3})
+    with TestClient(create_app(slow, classifier)) as client:
+
+        def status(path: str, holder: str) -> int:
+            return client.get(path, headers={"x-api-key": keys[holder]}).status_code
+
+        assert [status("/v1/stats", "read") for _ in range(4)] == [200, 200, 200, 429]
+        assert status("/v1/stats", "admin") == 200
+        refused = client.get("/v1/stats", headers={"x-api-key": keys["read"]})
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.json()["type"] == "urn:tingxin:problem:busy"
+        body = {"phone": PHONE, "text": "T"}
+        for _ in range(5):
+            answer = client.post("/v1/replies", json=body, headers={"x-api-key": keys["ingest"]})
+            assert answer.status_code == 200
+
+
+def test_every_answer_carries_the_headers_that_keep_it_private(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("serving.suppressions.entries", breaks)
+    paths = ["/healthz", "/metrics", "/nowhere", "/v1/stats", f"/v1/suppressions/{PHONE}"]
+    answers = [client.get(path) for path in paths]
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 200, 500]
+    for answer in answers:
+        assert SECURITY_HEADERS.items() <= {k.title(): v for k, v in answer.headers.items()}.items()
 
 
 def test_classify_keeps_nothing(client: TestClient) -> None:
@@ -216,6 +260,11 @@ def test_an_import_names_the_lines_it_cannot_read(client: TestClient) -> None:
     done = client.post("/v1/suppressions/import", content=content.encode()).json()
     assert done["added"] == 1
     assert [fault["line"] for fault in done["faults"]] == [3, 4]
+    assert [fault["phone_masked"] for fault in done["faults"]] == ["****", "138****02"]
+    content = "手机号\n13800003001\n13800003002\n".encode()
+    dry = client.post("/v1/suppressions/import?dry_run=true", content=content).json()
+    assert (dry["added"], dry["already"], dry["receipts"]) == (1, 1, [])
+    assert not is_suppressed(client, "13800003002")
     for unreadable in (b"name\nx\n", "手机号\n".encode("gb18030")):
         assert client.post("/v1/suppressions/import", content=unreadable).status_code == 400
 
@@ -258,16 +307,43 @@ def test_every_error_is_a_problem_that_repeats_no_input(client: TestClient) -> N
         assert "别再发" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/receipts/rc_%00", None),
+        ("GET", "/v1/queue/q_%00", None),
+        ("GET", "/v1/queue?queue=%00", None),
+        ("POST", "/v1/inbound/generic/tx_%00_x", {}),
+        ("POST", "/v1/suppressions", {"actor": "\0", "reason": "x"}),
+        ("POST", "/v1/suppressions", {"actor": "x", "reason": "\0"}),
+        ("POST", "/v1/suppressions", {"actor": "x", "reason": "x", "scope": "sender:\0"}),
+        ("POST", f"/v1/suppressions/{PHONE}/release", {"actor": " ", "reason": " "}),
+        ("POST", "/v1/queue/q_1", {"outcome": "confirm", "actor": "\0"}),
+    ],
+)
+def test_what_a_database_does_not_take_is_the_callers_mistake(
+    client: TestClient, method: str, path: str, body: dict[str, str] | None
+) -> None:
+    if path == "/v1/suppressions" and body:
+        body |= {"phone": PHONE}
+    client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
+    client.headers.pop("authorization") if "tx_" in path else None
+    assert client.request(method, path, json=body).status_code in (401, 422)
+
+
 def test_a_body_beyond_the_limit_is_refused(
     settings: Settings, classifier: Any, keys: dict[str, str]
 ) -> None:
-    small = settings.model_copy(update={"max_body_bytes": 1024})
+    small = settings.model_copy(update={"max_body_bytes": 1024, "max_import_bytes": 2000})
     with TestClient(create_app(small, classifier)) as client:
         headers = {"x-api-key": keys["admin"]}
+        long = client.post("/v1/suppressions/import", content=b"phone\n" * 200, headers=headers)
+        assert long.is_success  # it has a limit of its own
         assert client.post("/v1/classify", json={"texts": ["啊"]}, headers=headers).is_success
-        refused = client.post("/v1/classify", content=b" " * 1025, headers=headers)
-    assert refused.status_code == 413
-    assert refused.headers["content-type"] == "application/problem+json"
+        for path, size in [("/v1/classify", 1025), ("/v1/suppressions/import", 2001)]:
+            refused = client.post(path, content=b" " * size, headers=headers)
+            assert refused.status_code == 413
+            assert refused.headers["content-type"] == "application/problem+json"
 
 
 def test_a_full_intake_asks_to_come_again(

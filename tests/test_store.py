@@ -1,13 +1,19 @@
 """The database: migrations make exactly the tables of tables.py, and times come back as they went in."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from pydantic import SecretStr
 
 from serving import tables
-from serving.settings import Settings
+from serving.settings import Settings, SettingsError
 from serving.store import Store
 
 
@@ -39,3 +45,35 @@ def test_a_moment_comes_back_in_utc(settings: Settings) -> None:
     assert found is not None
     assert found.tzinfo is UTC
     store.close()
+
+
+def test_processes_that_start_together_migrate_once(settings: Settings) -> None:
+    url = settings.url if settings.database_url else None
+    environment = os.environ | {"TINGXIN_HOME": str(settings.home)}
+    if url:
+        environment["TINGXIN_DATABASE_URL"] = url.replace("+psycopg", "")
+    code = (
+        "from serving.settings import *; from serving.store import *; Store.open(read_settings())"
+    )
+    starting = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(4)]
+    assert [process.wait(60) for process in starting] == [0] * 4
+    test_migrations_make_the_tables_that_the_code_reads(settings)
+
+
+def test_a_reading_transaction_sees_one_state(settings: Settings) -> None:
+    store = Store.open(settings)
+    count = sa.select(sa.func.count()).select_from(tables.push_targets)
+    with store.read() as reading:
+        assert reading.scalar(count) == 0
+        with store.write() as writing:
+            writing.execute(tables.push_targets.insert(), {"url_hash": "x"})
+        assert reading.scalar(count) == 0
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/x", "://secret", "nothing"])
+def test_another_kind_of_database_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    settings = Settings(home=tmp_path, database_url=SecretStr(url))
+    with pytest.raises(SettingsError, match="TINGXIN_DATABASE_URL") as refused:
+        Store.open(settings)
+    assert "secret" not in str(refused.value)

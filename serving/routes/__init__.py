@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from pydantic import BaseModel, ConfigDict
 
 from serving import auth
@@ -22,6 +22,11 @@ def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
+
+# What PostgreSQL takes as text, which is all but NUL.
+STORABLE = r"^[^\x00]*$"
+SAID = r"^[^\x00]*[^\x00\s][^\x00]*$"  # and not blank
+Id = Annotated[str, Path(pattern=STORABLE)]
 
 Running = Annotated[Service, Depends(_service)]
 
@@ -55,4 +60,7 @@ def _admit(service: Service, key: str, scope: Scope) -> Caller:
         raise Problem("unauthorized", detail, {"WWW-Authenticate": "Bearer"})
     if not caller.may(scope):
         raise Problem("forbidden", f"this needs a key with the scope {scope!r}")
+    if scope != "ingest" and (seconds := service.rate_limit.wait(caller)):
+        detail = f"this key may ask {service.settings.requests_per_minute} times a minute"
+        raise Problem("busy", detail, {"Retry-After": str(seconds)})
     return caller

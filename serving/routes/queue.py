@@ -8,7 +8,7 @@ from pydantic import Field
 from model.labels import LabelError
 from serving import triage
 from serving.problems import Problem
-from serving.routes import Body, Running, opens
+from serving.routes import SAID, STORABLE, Body, Id, Running, opens
 from serving.triage import AlreadyClosed, Outcome, UnknownItem, Verdict
 
 router = APIRouter(prefix="/v1/queue", dependencies=[Depends(opens("review"))])
@@ -18,15 +18,15 @@ class VerdictBody(Body):
     """A named person's verdict: the decision is right, the labels are others, or the number is released."""
 
     outcome: Outcome
-    actor: Annotated[str, Field(min_length=1, max_length=100)]
-    reason: Annotated[str, Field(max_length=2000)] = ""
+    actor: Annotated[str, Field(min_length=1, max_length=100, pattern=SAID)]
+    reason: Annotated[str, Field(max_length=2000, pattern=STORABLE)] = ""
     labels: Annotated[list[str], Field(max_length=50)] | None = None  # for `correct`; may be empty
 
 
 @router.get("")
 def listing(
     service: Running,
-    queue: Annotated[str | None, Query(max_length=40)] = None,
+    queue: Annotated[str | None, Query(max_length=40, pattern=STORABLE)] = None,
     state: Literal["open", "done"] = "open",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
@@ -37,7 +37,7 @@ def listing(
 
 
 @router.get("/{item_id}")
-def one(item_id: str, service: Running) -> dict[str, Any]:
+def one(item_id: Id, service: Running) -> dict[str, Any]:
     """Return one item with the full number, for the person who calls back."""
     try:
         with service.store.read() as connection:
@@ -47,7 +47,7 @@ def one(item_id: str, service: Running) -> dict[str, Any]:
 
 
 @router.post("/{item_id}")
-def close(item_id: str, body: VerdictBody, service: Running) -> dict[str, Any]:
+def close(item_id: Id, body: VerdictBody, service: Running) -> dict[str, Any]:
     """Record a verdict and do what it says to the list."""
     if body.outcome == "release" and not body.reason:
         raise Problem("invalid", "a release needs a reason")

@@ -12,7 +12,7 @@ from serving.events import InboundReply, MalformedCallback
 from serving.intake import IntakeClosed, IntakeFull, Outcome
 from serving.phones import PhoneError
 from serving.problems import Problem
-from serving.routes import Body, Running, opens, opens_inbound
+from serving.routes import Body, Id, Running, opens, opens_inbound
 from serving.service import Service
 from serving.store import now
 from serving.vendors import VENDORS
@@ -118,7 +118,7 @@ def inbound(vendor: str, body: RawBody, request: Request, service: Running) -> R
 
 
 @router.get("/receipts/{receipt_id}", dependencies=[Depends(opens("read"))])
-def receipt(receipt_id: str, service: Running) -> dict[str, Any]:
+def receipt(receipt_id: Id, service: Running) -> dict[str, Any]:
     """Return why something was decided, with the hashes that bind it, and what became of its pushes."""
     with service.store.read() as connection:
         found = receipts.read(connection, receipt_id)

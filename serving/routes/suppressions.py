@@ -1,28 +1,30 @@
 """The opt-out list over HTTP: check before sending, add, release, follow, export, import."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+import json
+from collections.abc import AsyncIterator, Iterator
+from tempfile import SpooledTemporaryFile
+from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from serving import exchange, suppressions
+from serving import exchange, importing, suppressions
 from serving.auth import Caller
 from serving.phones import PhoneError, e164
 from serving.problems import Problem
-from serving.routes import Body, Running, opens
-from serving.routes.replies import RawBody
+from serving.routes import SAID, Body, Running, opens
 from serving.suppressions import ASKED_SCOPE, BLOCKING, ENTRY_SCOPE
 
 router = APIRouter(prefix="/v1/suppressions")
 MAX_CHECKED = 10_000
+IMPORT = "/v1/suppressions/import"  # its body is not read into memory
 
 ListName = Annotated[str, Field(pattern=r"^[\w.-]{1,50}$")]
 Asked = Annotated[str, Field(pattern=ASKED_SCOPE)]
 Covered = Annotated[str, Field(pattern=ENTRY_SCOPE)]
-Name = Annotated[str, Field(min_length=1, max_length=100)]
-Reason = Annotated[str, Field(min_length=1, max_length=2000)]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=SAID)]
+Reason = Annotated[str, Field(min_length=1, max_length=2000, pattern=SAID)]
 Phone = Annotated[str, Field(max_length=40)]
 
 
@@ -55,8 +57,11 @@ class Release(Body):
 
 # The fixed paths stand before /{phone}, which would match them too.
 @router.post("/check", dependencies=[Depends(opens("read"))])
-def check(body: Check, service: Running) -> dict[str, Any]:
-    """Answer for each number, in order. One that nobody can read is not cleared for sending."""
+def check(body: Check, service: Running) -> Response:
+    """Answer for each number, in order. One that nobody can read is not cleared for sending.
+
+    `{"scope": …, "results": [{"phone", "suppressed", "scope"?, "state"?, "receipt"?, "error"?}, …]}`
+    """
     phones: list[str | None] = []
     for given in body.phones:
         try:
@@ -76,7 +81,9 @@ def check(body: Check, service: Running) -> dict[str, Any]:
         if entry is not None:
             result |= {"scope": entry.scope, "state": entry.state, "receipt": entry.receipt_id}
         results.append(result)
-    return {"scope": body.scope, "results": results}
+    # FastAPI would walk through all of it once more before it writes it: as long as the look-up takes.
+    content = json.dumps({"scope": body.scope, "results": results}, ensure_ascii=False)
+    return Response(content, media_type="application/json")
 
 
 @router.get("/changes", dependencies=[Depends(opens("read"))])
@@ -108,19 +115,36 @@ def export(
     return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
+_admin = opens("admin")
+Admin = Annotated[Caller, Depends(_admin)]
+
+
+async def upload(request: Request, service: Running, _: Admin) -> AsyncIterator[IO[bytes]]:
+    """Keep a body as a nameless file that is gone with the request; only for who may send one."""
+    folder = str(service.settings.home)
+    with SpooledTemporaryFile(max_size=service.settings.max_body_bytes, dir=folder) as file:
+        async for part in request.stream():
+            file.write(part)
+        yield file
+
+
 @router.post("/import")
 def import_(
-    body: RawBody,
+    caller: Admin,
+    file: Annotated[IO[bytes], Depends(upload)],
     service: Running,
-    caller: Annotated[Caller, Depends(opens("admin"))],
     list: ListName | None = None,  # noqa: A002 - the parameter's name in the query
-    actor: Name | None = None,
+    actor: Annotated[str, Query(max_length=100, pattern=SAID)] | None = None,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Add the numbers of a CSV file; answer how many were new and which lines could not be read."""
+    """Add the numbers of a CSV file; answer how many were new and which lines could not be read.
+
+    With `dry_run=true`: say what would be done, and do nothing.
+    """
     name = list or service.settings.brand_list
     try:
-        imported = exchange.import_(service.store, name, body, actor or caller.name)
-    except exchange.UnreadableFile as fault:
+        imported = importing.import_(service.store, name, file, actor or caller.name, dry_run)
+    except importing.UnreadableFile as fault:
         raise Problem("malformed", str(fault)) from None
     service.relay.wake()
     return imported.summary()
