@@ -32,6 +32,7 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> Fast
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        responses=problems.RESPONSES,
     )
     problems.install(app)
     for module in (replies, inbound, suppressions, queue, templates, health):

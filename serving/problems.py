@@ -28,6 +28,21 @@ KINDS = {
 # Where two share a status, the last is what a bare status means.
 _BY_STATUS = {status: slug for slug, (status, _) in KINDS.items()}
 
+_TEXT = {"type": "string"}
+_DOCUMENTED = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
+}
+# What the OpenAPI document says of every route's errors.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "content": {MEDIA_TYPE: {"schema": _DOCUMENTED}}}
+    for status, description in [
+        ("4XX", "The request is at fault; `detail` says how"),
+        ("5XX", "Not done; send it again"),
+    ]
+}
+
 
 class Problem(Exception):
     """Raised by a route to answer with a problem; `detail` is a sentence, without anybody's data."""

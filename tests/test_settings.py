@@ -38,7 +38,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyP
         ("BRAND_LIST", "a b", "TINGXIN_BRAND_LIST"),
         ("PUBLIC_URL", "replies.example", "must be an http"),
         ("TWILIO_AUTH_TOKEN", "token-1, ", "must not be empty"),
-        ("VONAGE_SIGNATURE_SECRET", ",", "must not be empty"),
+        ("VONAGE_SIGNATURE_SECRET", "s1,,s2", "must not be empty"),
         ("VONAGE_SIGNATURE_METHOD", "sha3", "'sha256'"),
         ("HUAWEI_KEYS", "ak-without-sk", "must be name:secret"),
         ("INFOBIP_BASIC", ":password", "must be name:secret"),

@@ -1,5 +1,6 @@
 """Vendors call: /v1/inbound/{vendor}, as a POST or, where the vendor does so, a GET."""
 
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -14,7 +15,12 @@ from serving.service import Service
 from serving.store import now
 from serving.vendors import Vendor
 
-router = APIRouter(prefix="/v1/inbound")
+# Each vendor is answered in its own form.
+_FORMS = ("text/plain", "text/xml", "application/json")
+_ANSWERED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "All is recorded", "content": {form: {} for form in _FORMS}}
+}
+router = APIRouter(prefix="/v1/inbound", responses=_ANSWERED, default_response_class=Response)
 log = structlog.get_logger()
 
 
