@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from model.classifier import Classifier
 from serving import problems
 from serving.middleware import BodyLimit, RequestLog, SecurityHeaders
-from serving.routes import health, queue, replies, suppressions
+from serving.routes import health, inbound, queue, replies, suppressions, templates
 from serving.service import Service
 from serving.settings import Settings
 
@@ -32,10 +32,11 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> Fast
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        responses=problems.RESPONSES,
     )
     problems.install(app)
-    for router in (replies.router, suppressions.router, queue.router, health.router):
-        app.include_router(router)
+    for module in (replies, inbound, suppressions, queue, templates, health):
+        app.include_router(module.router)
     streamed = {suppressions.IMPORT: settings.max_import_bytes}
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, streamed=streamed)
     app.add_middleware(RequestLog)

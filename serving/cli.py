@@ -58,6 +58,7 @@ def serve(
         port=settings.port if port is None else port,
         access_log=False,  # its lines hold paths, and paths hold numbers and keys
         log_config=None,
+        proxy_headers=False,  # whom X-Forwarded-For may be believed from is a setting of ours
     )
     sock = config.bind_socket()
     address = f"http://{config.host}:{sock.getsockname()[1]}"

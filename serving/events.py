@@ -1,11 +1,56 @@
 """What passes from vendors and streams into serving: `InboundReply`, and how a callback may be at fault."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 
 class MalformedCallback(ValueError):
     """A callback as a whole cannot be read. The message holds no content of it."""
+
+
+class Unproven(Exception):
+    """A callback does not prove that its vendor sent it. The message holds no content of it.
+
+    `challenge` is the scheme that HTTP's WWW-Authenticate names.
+    """
+
+    def __init__(self, why: str, challenge: str = "Signature") -> None:
+        super().__init__(why)
+        self.challenge = challenge
+
+
+class VendorUnavailable(Exception):
+    """Something that a callback needs cannot be had just now; the vendor shall send it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A vendor's request as it came. The repr shows nothing of it."""
+
+    method: str
+    url: str = field(repr=False)  # as the vendor wrote it: public base, path, query
+    headers: Mapping[str, str] = field(repr=False)  # names in lower case
+    body: bytes = field(repr=False)
+    received_at: datetime  # our clock
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What tells a vendor, in its own form, that all is recorded. The status is 200."""
+
+    body: bytes = b""
+    media_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which part of a long message a reply is: number 1 … total of the message `ref`."""
+
+    ref: str
+    number: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +73,9 @@ class InboundReply:
         default="", repr=False
     )  # 签名, the sender's name in the message answered
     campaign: str = field(default="", repr=False)
+    # What the vendor's own opt-out service has already taken the message for; "" where it says nothing.
+    effect: Literal["", "opt_out", "resume"] = field(default="", repr=False)
+    part: Part | None = field(default=None, repr=False)  # None: the message is whole
 
     def __post_init__(self) -> None:
         for name in ("id", "text", "to", "signature", "campaign"):

@@ -16,9 +16,11 @@ import structlog
 
 from model.classifier import Classifier, Prediction, TextTooLong
 from serving.events import InboundReply
+from serving.meaning import meant
 from serving.metrics import Metrics
 from serving.record import Read, record, stored
 from serving.store import Store, now
+from serving.templates import Templates
 
 BATCH = 256
 LINGER = 0.003  # seconds a batch waits for company
@@ -40,10 +42,11 @@ class Outcome:
 
     stored: recorded now. replayed: recorded before; `decision` is the one made then.
     refused: will never be taken, `why` says so. failed: not recorded, send it again.
+    waiting: a part of a message whose other parts have not come; it is on disk.
     """
 
     message_id: str
-    status: Literal["stored", "replayed", "refused", "failed"]
+    status: Literal["stored", "replayed", "refused", "failed", "waiting"]
     decision: dict[str, Any] = field(default_factory=dict)
     why: str = ""
 
@@ -58,12 +61,18 @@ class Intake:
     """The batcher: one thread, a bounded queue in front of it."""
 
     def __init__(
-        self, store: Store, classifier: Classifier, metrics: Metrics, on_commit: Callable[[], None]
+        self,
+        store: Store,
+        classifier: Classifier,
+        templates: Templates,
+        metrics: Metrics,
+        on_commit: Callable[[], None],
     ) -> None:
         self._store = store
         self._classifier = classifier
         # Reads what the encoder stumbles over: an opt-out keyword still counts, the rest goes to a person.
         self._keywords = Classifier(classifier.bundle, None)
+        self._templates = templates
         self._metrics = metrics
         self._on_commit = on_commit
         self._capacity = store.settings.intake_capacity
@@ -168,17 +177,20 @@ class Intake:
         """Return what the replies were read as, and why those that cannot be read are refused."""
         read: list[Read] = []
         refused: dict[tuple[str, str], str] = {}
+        echoes = self._templates.echoes()
+        heard = [echoes.heard(reply.text) for reply in fresh.values()]
         try:
             predictions: list[Prediction | str] = [
-                *self._classifier.classify([reply.text for reply in fresh.values()])
+                *self._classifier.classify([words.text for words in heard])
             ]
         except Exception:  # one of them, we shall see which
-            predictions = [self._read_one(reply.text) for reply in fresh.values()]
-        for (key, reply), prediction in zip(fresh.items(), predictions, strict=True):
+            predictions = [self._read_one(words.text) for words in heard]
+        for (key, reply), words, prediction in zip(fresh.items(), heard, predictions, strict=True):
             if isinstance(prediction, str):
                 refused[key] = prediction
             else:
-                read.append(Read(key[1], reply, prediction))
+                told = meant(reply, words, prediction, self._classifier.bundle)
+                read.append(Read(key[1], reply, told, words.subtracted))
         return read, refused
 
     def _read_one(self, text: str) -> Prediction | str:

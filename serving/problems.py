@@ -12,6 +12,7 @@ MEDIA_TYPE = "application/problem+json"
 # slug: status, title
 KINDS = {
     "malformed": (400, "请求无法读取 / The request cannot be read"),
+    "unproven": (401, "无法确认回调来自该厂商 / The callback does not prove its vendor"),
     "unauthorized": (401, "缺少有效的 API 密钥 / No valid API key"),
     "forbidden": (403, "该密钥无此权限 / The key does not open this"),
     "not-found": (404, "未找到 / Not found"),
@@ -21,9 +22,26 @@ KINDS = {
     "invalid": (422, "内容不符合要求 / The content is not as required"),
     "busy": (429, "请求过多,请稍后重试 / Too many requests, try again shortly"),
     "internal": (500, "服务内部错误 / Internal error"),
+    "not-set-up": (503, "该厂商尚未配置 / This vendor is not set up"),
     "not-recorded": (503, "未能记录,请重试 / Not recorded, send it again"),
 }
+# Where two share a status, the last is what a bare status means.
 _BY_STATUS = {status: slug for slug, (status, _) in KINDS.items()}
+
+_TEXT = {"type": "string"}
+_DOCUMENTED = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
+}
+# What the OpenAPI document says of every route's errors.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "content": {MEDIA_TYPE: {"schema": _DOCUMENTED}}}
+    for status, description in [
+        ("4XX", "The request is at fault; `detail` says how"),
+        ("5XX", "Not done; send it again"),
+    ]
+}
 
 
 class Problem(Exception):

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from model.classifier import Classifier, Prediction
 from serving import receipts, tables, triage
+from serving.echoes import Subtracted
 from serving.events import InboundReply
 from serving.phones import masked
 from serving.store import Store, now
@@ -21,11 +22,12 @@ ACTOR = "tingxin"
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A reply with the id it is known by, and what it was read as."""
+    """A reply with the id it is known by, what it was read as, and what in it is not the person's own."""
 
     message_id: str
     reply: InboundReply
     prediction: Prediction
+    subtracted: tuple[Subtracted, ...] = ()
 
 
 def stored(
@@ -83,6 +85,7 @@ def _record_one(
         "receipt": receipt_id,
         "due_at": due.isoformat() if due else None,
         "resumed": prediction.resumes,
+        "subtracted": [stretch.row() for stretch in read.subtracted],
         "entries": [{"id": e.id, "scope": e.scope, "state": e.state} for e in touched],
         "queue_item": item_id,
     }

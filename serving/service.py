@@ -1,4 +1,4 @@
-"""The service: store, classifier, intake and relay, started and stopped together."""
+"""The service: store, classifier, vendors, intake, parts and relay, started and stopped together."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,12 @@ from serving.auth import RateLimit
 from serving.events import InboundReply
 from serving.intake import Intake, Outcome
 from serving.metrics import Metrics
+from serving.parts import Parts
 from serving.relay import Relay
 from serving.settings import Settings
 from serving.store import Store
+from serving.templates import Templates
+from serving.vendors import vendors
 
 log = structlog.get_logger()
 
@@ -41,19 +44,34 @@ class Service:
         self.rate_limit = RateLimit(settings.requests_per_minute)
         self.metrics = Metrics()
         self.metrics.model_ready.set(self.classifier.reads_free_text)
+        self.vendors = vendors(settings)
+        self.templates = Templates(self.store, self.classifier.bundle.rules)
         self.relay = Relay(self.store, self.metrics)
-        self.intake = Intake(self.store, self.classifier, self.metrics, self.relay.wake)
+        self.intake = Intake(
+            self.store, self.classifier, self.templates, self.metrics, self.relay.wake
+        )
+        self.parts = Parts(self.store, self.intake.submit)
 
     def start(self) -> None:
         self.relay.start()
         self.intake.start()
+        self.parts.start()
+        for name, vendor in self.vendors.items():
+            if vendor.lacks:  # its callbacks are answered 503
+                log.info("vendor_not_set_up", vendor=name, missing=vendor.lacks)
 
     def stop(self) -> None:
         """Finish what was taken in, then what is being sent."""
+        self.parts.stop()
         self.intake.stop()
         self.relay.stop()
         self.store.close()
 
     def submit(self, replies: Sequence[InboundReply]) -> list[Outcome]:
-        """Take replies in; return once all are on disk with what follows from them."""
-        return self.intake.submit(replies)
+        """Take replies in; return once all are on disk with what follows from them.
+
+        Parts of long messages are on disk too, but wait for the rest before anything follows.
+        """
+        taken = {k: self.parts.take(r, r.part) for k, r in enumerate(replies) if r.part}
+        outcomes = iter(self.intake.submit([r for r in replies if r.part is None]))
+        return [taken.get(k) or next(outcomes) for k in range(len(replies))]

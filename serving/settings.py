@@ -4,8 +4,9 @@ import base64
 import binascii
 import difflib
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -17,9 +18,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "TINGXIN_"
+
+Network = IPv4Network | IPv6Network
+VendorName = Literal["aliyun", "aws", "generic", "huawei", "infobip", "tencent", "twilio", "vonage"]
 
 
 class SettingsError(ValueError):
@@ -50,7 +54,66 @@ class Settings(BaseModel):
     requests_per_minute: int = Field(default=6000, ge=0)  # of each key; 0: any number
     intake_capacity: int = Field(default=10_000, ge=1)  # replies waiting; beyond it callers get 429
 
-    @field_validator("push_url")
+    # How vendors reach us and prove themselves; see docs/VENDORS.md. Several secrets, parted by commas,
+    # are all in force: that is how one is changed without losing a callback.
+    public_url: str | None = None  # as vendors see it; unset: what the request's Host header says
+    twilio_auth_token: SecretStr | None = None
+    huawei_keys: SecretStr | None = None  # AK:SK,…
+    vonage_signature_secret: SecretStr | None = None
+    vonage_signature_method: Literal["md5hash", "md5", "sha1", "sha256", "sha512"] = "sha256"
+    infobip_basic: SecretStr | None = None  # user:password,…
+    aws_topics: Annotated[tuple[str, ...], NoDecode] = ()  # the SNS topics we listen to
+    # aliyun=203.0.113.0/24,tencent=198.51.100.7: a vendor named here is heard from there only
+    vendor_addresses: Annotated[tuple[tuple[VendorName, Network], ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()  # whose X-Forwarded-For counts
+
+    @field_validator("twilio_auth_token", "vonage_signature_secret")
+    @classmethod
+    def _is_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        # An empty secret would be one that everybody knows.
+        if secret is not None and not all(each(secret)):
+            raise ValueError("must not be empty; unset it to do without")
+        return secret
+
+    @field_validator("huawei_keys", "infobip_basic")
+    @classmethod
+    def _are_pairs(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            for pair in each(secret):
+                name, _, value = pair.partition(":")
+                if not name or not value:
+                    raise ValueError("must be name:secret, or several parted by commas")
+        return secret
+
+    @field_validator("aws_topics", mode="before")
+    @classmethod
+    def _are_topics(cls, topics: Any) -> Any:
+        topics = _parted(topics)
+        if not all(str(topic).startswith("arn:") for topic in topics):
+            raise ValueError("must be topic ARNs (arn:aws:sns:…), parted by commas")
+        return topics
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _are_networks(cls, networks: Any) -> Any:
+        return tuple(_network(network) for network in _parted(networks))
+
+    @field_validator("vendor_addresses", mode="before")
+    @classmethod
+    def _are_vendors_networks(cls, pairs: Any) -> Any:
+        if not isinstance(pairs, str):
+            return pairs
+        read = []
+        for pair in _parted(pairs):
+            vendor, _, network = pair.partition("=")
+            if vendor not in get_args(VendorName):
+                raise ValueError(
+                    f"must be vendor=network; vendors: {', '.join(get_args(VendorName))}"
+                )
+            read.append((vendor, _network(network)))
+        return tuple(read)
+
+    @field_validator("push_url", "public_url")
     @classmethod
     def _is_http(cls, url: str | None) -> str | None:
         if url is not None and (
@@ -84,6 +147,28 @@ class Settings(BaseModel):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.home / 'tingxin.db'}"
+
+
+def each(secret: SecretStr | None) -> list[str]:
+    """Return the secrets of a setting that may hold several, parted by commas; none if it is unset."""
+    if secret is None:
+        return []
+    return [one.strip() for one in secret.get_secret_value().split(",")]
+
+
+def _parted(value: Any) -> Any:
+    return (
+        [one.strip() for one in value.split(",") if one.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _network(text: Any) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise ValueError("must be addresses or networks such as 203.0.113.0/24") from None
 
 
 class _FromEnvironment(BaseSettings, Settings):

@@ -183,6 +183,37 @@ push_targets = Table(
     Column("reason", String(100)),
 )
 
+parts = Table(
+    "parts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("message", String(40), nullable=False, index=True),  # the message that it is a part of
+    Column("vendor", String(40), nullable=False),
+    Column("vendor_id", String(200), nullable=False),
+    Column("phone_hmac", String(64), nullable=False),
+    Column("phone_sealed", Text, nullable=False),  # "" once it is read, as are text and signature
+    Column("recipient", String(100), nullable=False),
+    Column("ref", String(20), nullable=False),
+    Column("number", Integer, nullable=False),  # 1 … total
+    Column("total", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("signature", String(200), nullable=False),
+    Column("vendor_time", Moment),
+    Column("received_at", Moment, nullable=False),
+    Column("read_at", Moment, index=True),
+    UniqueConstraint("vendor", "vendor_id"),
+    Index("ix_parts_sender", "phone_hmac", "ref"),
+)
+
+templates = Table(
+    "templates",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("text", Text, nullable=False),  # of a message that we send; never changed, only removed
+    Column("actor", String(100), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -19,6 +19,7 @@ from serving.metrics import Metrics
 from serving.service import Service
 from serving.settings import Settings
 from serving.store import Store, now
+from serving.templates import Templates
 
 Reply = Callable[..., InboundReply]
 
@@ -176,7 +177,8 @@ def test_the_queue_is_bounded_and_a_stopped_intake_takes_nothing(
             return super().classify(texts)
 
     store = Store.open(settings.model_copy(update={"intake_capacity": 2}))
-    intake = Intake(store, Slow(classifier.bundle, None), Metrics(), lambda: None)
+    templates = Templates(store, classifier.bundle.rules)
+    intake = Intake(store, Slow(classifier.bundle, None), templates, Metrics(), lambda: None)
     with pytest.raises(IntakeClosed):
         intake.submit([reply(1, "T")])
     intake.start()

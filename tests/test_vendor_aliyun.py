@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.events import InboundReply, MalformedCallback
+from serving.events import Callback, InboundReply, MalformedCallback, Parsed
 from serving.vendors import aliyun
 
 AT = datetime(2026, 9, 1, 3, tzinfo=UTC)
@@ -21,8 +21,12 @@ NEW = {
 }
 
 
-def parse(document: object) -> aliyun.Parsed:
-    return aliyun.parse(json.dumps(document).encode(), AT)
+def posted(body: bytes) -> Callback:
+    return Callback("POST", "https://us.example/v1/inbound/aliyun", {}, body, AT)
+
+
+def parse(document: object) -> Parsed:
+    return aliyun.parse(posted(json.dumps(document).encode()))
 
 
 def test_the_new_documentations_form() -> None:
@@ -45,7 +49,7 @@ def test_the_old_documentations_form() -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b"null", b"\xff", b"[" * 100_000])
 def test_what_is_no_array_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedCallback):
-        aliyun.parse(body, AT)
+        aliyun.parse(posted(body))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,9 @@ def test_an_opt_out_does_not_wait_for_a_readable_time(time: object) -> None:
 
 
 def test_the_answer_is_what_aliyun_asks_for() -> None:
-    assert json.loads(aliyun.answer()) == {"code": 0, "msg": "接收成功"}
+    answer = aliyun.answer(posted(b"[]"))
+    assert answer.media_type == "application/json"
+    assert json.loads(answer.body) == {"code": 0, "msg": "接收成功"}
 
 
 anything = st.recursive(
@@ -88,7 +94,7 @@ entries = st.fixed_dictionaries({}, optional=dict.fromkeys([*NEW, "sign_name"], 
 
 @given(st.lists(entries | anything, max_size=5))
 def test_any_array_is_read_or_its_faults_named(document: list[object]) -> None:
-    parsed = aliyun.parse(json.dumps(document).encode(), AT)
+    parsed = parse(document)
     assert len(parsed.replies) + len(parsed.faults) == len(document)
     assert all(isinstance(reply, InboundReply) for reply in parsed.replies)
     assert [f.position for f in parsed.faults] == sorted({f.position for f in parsed.faults})
@@ -97,4 +103,4 @@ def test_any_array_is_read_or_its_faults_named(document: list[object]) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_malformed(body: bytes) -> None:
     with contextlib.suppress(MalformedCallback):
-        aliyun.parse(body, AT)
+        aliyun.parse(posted(body))

@@ -5,14 +5,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from serving.events import MalformedCallback
+from serving.events import Callback, MalformedCallback, Parsed
 from serving.vendors import generic
 
 AT = datetime(2026, 9, 1, 3, tzinfo=UTC)
 
 
-def parse(document: object) -> generic.Parsed:
-    return generic.parse(json.dumps(document).encode(), AT)
+def posted(body: bytes) -> Callback:
+    return Callback("POST", "https://us.example/v1/inbound/generic", {}, body, AT)
+
+
+def parse(document: object) -> Parsed:
+    return generic.parse(posted(json.dumps(document).encode()))
 
 
 def test_an_object_is_a_list_of_one() -> None:
@@ -43,4 +47,4 @@ def test_a_faulty_entry_is_named_without_its_content(entry: object, why: str) ->
 
 def test_what_is_no_json_is_malformed() -> None:
     with pytest.raises(MalformedCallback):
-        generic.parse(b"<xml>", AT)
+        generic.parse(posted(b"<xml>"))

@@ -34,15 +34,10 @@ Running = Annotated[Service, Depends(_service)]
 def opens(scope: Scope) -> Callable[[Request, Service], Caller]:
     """Return a dependency that lets a caller in whose key has the scope: `Depends(opens("read"))`."""
 
-    def admit(request: Request, service: Running) -> Caller:
-        return _admit(service, header_key(request), scope)
+    def enter(request: Request, service: Running) -> Caller:
+        return admit(service, header_key(request), scope)
 
-    return admit
-
-
-def opens_inbound(request: Request, service: Running, key: str = "") -> Caller:
-    """Let a vendor in: by header, or by the key in path or query, for vendors that send no header."""
-    return _admit(service, header_key(request) or key, "ingest")
+    return enter
 
 
 def header_key(request: Request) -> str:
@@ -53,7 +48,8 @@ def header_key(request: Request) -> str:
     return request.headers.get("x-api-key", "")
 
 
-def _admit(service: Service, key: str, scope: Scope) -> Caller:
+def admit(service: Service, key: str, scope: Scope) -> Caller:
+    """Return whose key it is; raise a Problem if it is nobody's or does not have the scope."""
     caller = auth.recognise(service.store, key)
     if caller is None:
         detail = "send a key as 'Authorization: Bearer tx_…' or 'X-API-Key: tx_…'"

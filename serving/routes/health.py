@@ -47,7 +47,11 @@ def readyz(service: Running) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}},
+)
 def metrics(service: Running) -> Response:
     content = service.metrics.exposition(service.store)
     return Response(content, media_type=CONTENT_TYPE_LATEST)

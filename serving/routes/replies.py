@@ -1,21 +1,20 @@
-"""Replies come in: /v1/classify, /v1/replies, /v1/inbound/{vendor}; receipts go out: /v1/receipts/{id}."""
+"""Replies come in: /v1/classify, /v1/replies; receipts go out: /v1/receipts/{id}."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
 from model.classifier import TextTooLong
 from serving import receipts
-from serving.events import InboundReply, MalformedCallback
+from serving.events import InboundReply
 from serving.intake import IntakeClosed, IntakeFull, Outcome
 from serving.phones import PhoneError
 from serving.problems import Problem
-from serving.routes import Body, Id, Running, opens, opens_inbound
+from serving.routes import Body, Id, Running, opens
 from serving.service import Service
 from serving.store import now
-from serving.vendors import VENDORS
 from serving.vendors.generic import GenericReply
 
 router = APIRouter(prefix="/v1")
@@ -77,44 +76,6 @@ async def raw_body(request: Request) -> bytes:
 
 
 RawBody = Annotated[bytes, Depends(raw_body)]
-
-
-@router.post("/inbound/{vendor}", dependencies=[Depends(opens_inbound)])
-@router.post("/inbound/{vendor}/{key}", dependencies=[Depends(opens_inbound)])
-def inbound(vendor: str, body: RawBody, request: Request, service: Running) -> Response:
-    """Take a vendor's callback in, and answer as the vendor expects once all of it is on disk.
-
-    What cannot be read is answered with a problem that names its position, after the rest was recorded:
-    the vendor sends the callback again, and what was recorded is not recorded twice.
-    """
-    received_at = now()
-    if vendor not in VENDORS:
-        raise Problem("not-found", f"known vendors: {', '.join(sorted(VENDORS))}")
-    adapter = VENDORS[vendor]
-    try:
-        adapter.verify(request.headers, body)
-        parsed = adapter.parse(body, received_at)
-    except MalformedCallback as fault:
-        raise Problem("malformed", str(fault)) from None
-    outcomes = submit(service, parsed.replies)
-    if any(outcome.status == "failed" for outcome in outcomes):
-        raise Problem("not-recorded", "not all was recorded", {"Retry-After": "1"})
-    faults = [{"position": fault.position, "why": fault.why} for fault in parsed.faults]
-    # Positions count the entries of the callback; refused ones are those without a fault of their own.
-    taken = [
-        k for k in range(len(outcomes) + len(faults)) if k not in {f["position"] for f in faults}
-    ]
-    faults += [
-        {"position": k, "why": outcome.why}
-        for k, outcome in zip(taken, outcomes, strict=True)
-        if outcome.status == "refused"
-    ]
-    if faults:
-        service.metrics.refused.labels(vendor).inc(len(parsed.faults))
-        raise Problem(
-            "malformed", "some entries cannot be read; the others are recorded", errors=faults
-        )
-    return Response(adapter.answer(), media_type="application/json")
 
 
 @router.get("/receipts/{receipt_id}", dependencies=[Depends(opens("read"))])

@@ -100,7 +100,12 @@ def changes(
     return {"changes": found, "next": found[-1]["cursor"] if found else after}
 
 
-@router.get("/export", dependencies=[Depends(opens("admin"))])
+@router.get(
+    "/export",
+    dependencies=[Depends(opens("admin"))],
+    response_class=StreamingResponse,
+    responses={200: {"description": "The list", "content": {"text/csv": {}}}},
+)
 def export(
     service: Running,
     list: ListName | None = None,  # noqa: A002 - the parameter's name in the query

@@ -7,8 +7,6 @@
 Without it, `time` has to tell a repeated delivery from a repeated word.
 """
 
-import json
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -22,8 +20,11 @@ from pydantic import (
     ValidationError,
 )
 
-from serving.events import Fault, InboundReply, MalformedCallback, Parsed, storable
+from serving.events import Answer, Callback, Fault, InboundReply, Parsed, storable
 from serving.phones import PhoneError, e164
+from serving.vendors import entry as read
+
+proves, lacks, takes_get = False, "", False
 
 
 def _repaired(value: Any) -> Any:
@@ -65,21 +66,18 @@ class GenericReply(BaseModel):
 _READER = TypeAdapter(GenericReply)
 
 
-def verify(headers: Mapping[str, str], body: bytes) -> None:
+def verify(callback: Callback) -> None:
     """Accept: the API key that the platform sends is the protection."""
 
 
-def parse(body: bytes, received_at: datetime) -> Parsed:
+def parse(callback: Callback) -> Parsed:
     """Return the replies of a callback; a faulty entry does not sink its neighbours."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise MalformedCallback("the body is no JSON") from None
+    document = read.document(callback.body)
     entries = document if isinstance(document, list) else [document]
     replies, faults = [], []
     for position, entry in enumerate(entries):
         try:
-            replies.append(_READER.validate_python(entry).reply(received_at))
+            replies.append(_READER.validate_python(entry).reply(callback.received_at))
         except PhoneError as fault:
             faults.append(Fault(position, f"phone is {fault}"))
         except ValidationError as error:
@@ -89,5 +87,5 @@ def parse(body: bytes, received_at: datetime) -> Parsed:
     return Parsed(tuple(replies), tuple(faults))
 
 
-def answer() -> bytes:
-    return b'{"accepted":true}'
+def answer(callback: Callback) -> Answer:
+    return Answer(b'{"accepted":true}', "application/json")

@@ -5,8 +5,8 @@ from alembic import op
 
 from serving.tables import Moment
 
-revision = "0030_list_and_keys"
-down_revision = "0001"
+revision = "0004_list_and_keys"
+down_revision = "0002_parts"
 
 
 def upgrade() -> None:
