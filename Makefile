@@ -51,7 +51,7 @@ retrain: $(VENV)/all.stamp ## from data/ and the shipped encoder to models/chall
 	$(BIN)/tingxin train --out models/challenger $(if $(wildcard $(REAL)),--real $(REAL)) --card models/MODEL_CARD.md
 
 pretrain: $(VENV)/all.stamp ## from a folder of text (CORPORA=...) to models/encoder
-	$(BIN)/tingxin pretrain $(CORPORA) --out models/encoder --labels data/corpora_labels.tsv $(if $(wildcard $(VECTORS)),--vectors $(VECTORS))
+	$(BIN)/tingxin pretrain $(CORPORA) --out models/encoder $(if $(wildcard $(VECTORS)),--vectors $(VECTORS))
 
 bench: $(VENV)/all.stamp ## speed on this machine, alone and beside rivals
 	$(PIP) -e '.[serve,train,dev,bench]'

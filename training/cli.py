@@ -9,6 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 DATA = Path(__file__).parents[1] / "data"
+LINES = DATA / "corpora_labels.tsv"
 data_app = typer.Typer(
     help="语料:检查、统计、导出 / the corpus: check, count, export", no_args_is_help=True
 )
@@ -115,37 +116,35 @@ def pretrain(
         Path | None, typer.Option(help="从这个编码器续训 / an encoder whose schooling goes on")
     ] = None,
     labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="文本行的标签 / labels of some of the lines, learned after the masked words"
-        ),
-    ] = None,
+        Path, typer.Option(help="文本行的标签 / labels of some of the lines")
+    ] = LINES,
     hours: Annotated[float, typer.Option(help="最多几小时 / at most so many hours")] = 2.0,
     epochs: Annotated[float, typer.Option(help="最多几轮 / at most so many epochs")] = 6.0,
     data: Data = DATA,
 ) -> None:
-    """预训练:掩码语言模型,再学部分文本行的标签;中断后再次运行即可续训。
+    """预训练:先学掩码的词,再学标签(语料与部分文本行);中断后再次运行即可续训。
 
-    Pre-training: masked words of a folder and of the training split, then labels of lines; run again to resume.
+    Pre-training: masked words, then labels (of the corpus and of some of the lines); run again to resume.
     """
     from model.labels import LabelError, Schema
     from training import dataset
-    from training.config import Recipe
-    from training.intermediate import school
+    from training.config import SCHOOL_RECIPE, Recipe, RecipeError
+    from training.intermediate import labelled_lines, school
     from training.pretrain import PretrainConfig
     from training.pretrain import pretrain as run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         schema = Schema.read(data / "labels.toml")
-        ours = [r.text for r in dataset.read(data / "corpus", schema) if r.split == "train"]
+        ours = [r for r in dataset.read(data / "corpus", schema) if r.split == "train"]
+        lines = labelled_lines(folder, labels, schema)
+        texts = [row.text for row in ours]
         dials = PretrainConfig(hours=hours, epochs=epochs)
-        report = run(folder, out, dials, vectors, more=ours, start=start)
-        if labels is not None:
-            report["lines"] = school(folder, labels, out, out, schema, Recipe.read())
-    except (dataset.DatasetError, LabelError, OSError, ValueError) as error:
+        report = run(folder, out, dials, vectors, more=texts, start=start)
+        school(lines, ours, out, out, schema, Recipe.read(SCHOOL_RECIPE))
+    except (dataset.DatasetError, LabelError, RecipeError, OSError, ValueError) as error:
         raise _refuse(error) from None
-    typer.echo(json.dumps(report))
+    typer.echo(json.dumps(report | {"lines": len(lines), "messages": len(ours)}))
 
 
 @data_app.command()

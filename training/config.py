@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 RECIPE = Path(__file__).parent / "recipe.toml"  # for the shipped encoder
+SCHOOL_RECIPE = Path(__file__).parent / "recipe_school.toml"  # for one that has met no labels
 HUB_RECIPE = Path(__file__).parent / "recipe_hub.toml"  # for encoders of the hub's usual sizes
 
 
@@ -41,7 +42,6 @@ class Recipe:
     averaging: float = 0.995
     max_length: int = 224
     folds: int = 5
-    folds_read: int = 0
     seed: int = 20261124
 
     @classmethod
@@ -80,9 +80,9 @@ class Recipe:
             raise RecipeError(
                 f"{path}: teacher is set but distillation is 0, so it would teach nothing; give it a share"
             )
-        if self.folds < 2:
-            raise RecipeError(f"{path}: folds is {self.folds}; calibration needs 2 or more")
-        if not 0 <= self.folds_read <= self.folds:
+        if self.folds < 0 or self.folds == 1:
+            raise RecipeError(f"{path}: folds is {self.folds}; it is 0 (none) or 2 or more")
+        if self.distillation and not self.folds:
             raise RecipeError(
-                f"{path}: folds_read is {self.folds_read}; it is 0 (all) to {self.folds}"
+                f"{path}: distillation needs cross-fitted models; set folds to 2 or more"
             )

@@ -26,19 +26,15 @@ def cross_fit(
     progress: Progress | None = None,
     title: str = "fold",
 ) -> NDArray[np.float32]:
-    """Return logits [N, C] for each row from a model that saw none of its family.
-
-    Rows of a fold that the recipe leaves unread (`folds_read`) get NaN; where models teach, all are read.
-    """
+    """Return logits [N, C] for each row from a model that saw none of its family."""
     families = sorted({row.family for row in rows})
     order = np.random.default_rng(recipe.seed).permutation(len(families))
     fold_of = {families[f]: k % recipe.folds for k, f in enumerate(order)}
-    logits = np.full((len(rows), len(schema.names)), np.nan, np.float32)
-    count = recipe.folds if recipe.distillation else recipe.folds_read or recipe.folds
-    for fold in range(count):
+    logits = np.zeros((len(rows), len(schema.names)), np.float32)
+    for fold in range(recipe.folds):
         inside = [k for k, row in enumerate(rows) if fold_of[row.family] == fold]
         rest = [row for row in rows if fold_of[row.family] != fold]
-        model = finetune(rest, schema, recipe, progress, f"{title} {fold + 1} of {count}")
+        model = finetune(rest, schema, recipe, progress, f"{title} {fold + 1} of {recipe.folds}")
         logits[inside] = model.logits([rows[k].text for k in inside])
     return logits
 
@@ -62,7 +58,6 @@ def soft_targets(
             usual_recipe(recipe.teacher),
             base=recipe.teacher,
             folds=recipe.folds,
-            folds_read=recipe.folds,
             seed=recipe.seed,
         )
         logits = cross_fit(rows, schema, own_way, progress, "teacher, fold")

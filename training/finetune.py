@@ -17,6 +17,8 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from rich.progress import Progress
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -30,6 +32,7 @@ from model.text import normalise
 from training.config import Recipe
 from training.dataset import Row, matrix
 from training.optimise import build
+from training.pretrain import HEAD
 from training.synthesis import perturb
 
 ENCODER = Path(__file__).parents[1] / "model" / "encoder"
@@ -94,6 +97,30 @@ def load_base(base: str, labels: int, dropout: float) -> tuple[ReplyEncoder, Tok
     return network, tokenizer, int(wrapped.pad_token_id or 0)
 
 
+def save_head(network: ReplyEncoder, names: Sequence[str], out: Path) -> None:
+    """Write how a network reads each label, in fp16, beside its encoder."""
+    parts = {"attention": network.attention.weight, "reading": network.reading.weight}
+    tensors = {k: v.detach().to(torch.float16).contiguous() for k, v in parts.items()}
+    tensors["bias"] = network.bias.detach().clone()
+    save_file(tensors, out / HEAD, {"labels": ",".join(names)})
+
+
+def load_head(network: ReplyEncoder, names: Sequence[str], folder: Path) -> int:
+    """Fill the readings of the labels that an encoder has learned, by name; return how many it knew."""
+    if not (folder / HEAD).is_file():
+        return 0
+    with safe_open(folder / HEAD, "pt") as file:
+        learned = file.metadata()["labels"].split(",")
+        parts = {k: file.get_tensor(k).float() for k in ("attention", "reading", "bias")}
+    known = [(names.index(name), k) for k, name in enumerate(learned) if name in names]
+    with torch.no_grad():
+        for here, there in known:
+            network.attention.weight[here] = parts["attention"][there]
+            network.reading.weight[here] = parts["reading"][there]
+            network.bias[here] = parts["bias"][there]
+    return len(known)
+
+
 def collate(ids: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     """Return padded ids and attention mask, both int64 [B, L]."""
     width = max(map(len, ids))
@@ -146,6 +173,7 @@ def finetune(
     with torch.no_grad():  # start from each label's base rate rather than from a half
         rate = targets.mean(0).clamp(1e-3, 1 - 1e-3)
         network.bias.copy_(torch.log(rate / (1 - rate)))
+    load_head(network, schema.names, Path(recipe.base) if recipe.base else ENCODER)
     if soft is not None:
         targets = torch.lerp(targets, torch.from_numpy(soft), recipe.distillation)
     head = [*network.attention.parameters(), *network.reading.parameters(), network.bias]

@@ -1,8 +1,8 @@
-"""Between guessing masked words and learning our corpus, the encoder learns our labels on lines that others wrote.
+"""Between masked words and a bundle the encoder learns labels: of the corpus, and of lines that others wrote.
 
-Our own messages are invented; these lines are what people really type. Training on a related task first carries over
-to the one that matters (Phang et al. 2018, arXiv 1811.01088). The lines stay in the folder they came from: the
-project holds our labels of them, under a hash of each line, and the encoder that learned them.
+Our own messages are invented; those lines are what people really type, and what is learned of both at once carries
+over to the bundle (Phang et al. 2018, arXiv 1811.01088). The lines stay in the folder they came from: the project holds
+our labels of them, under a hash of each line, and the encoder that learned them, with the layer that reads labels.
 
     line	labels
     0008db2747c3946b	dispute,content
@@ -12,23 +12,20 @@ project holds our labels of them, under a hash of each line, and the encoder tha
 import csv
 import hashlib
 import json
-import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.progress import Progress
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from model.labels import LabelError, Schema
 from training.config import Recipe
 from training.dataset import DatasetError, Row
-from training.finetune import finetune
+from training.finetune import finetune, save_head
 from training.pretrain import read_lines, save_encoder
 
-log = logging.getLogger(__name__)
-
 NONE = "-"
-EPOCHS = 3
 
 
 def line_key(line: str) -> str:
@@ -70,31 +67,28 @@ def labelled_lines(folder: Path, table: Path, schema: Schema) -> list[Row]:
 
 
 def school(
-    folder: Path,
-    table: Path,
+    lines: Sequence[Row],
+    corpus: Sequence[Row],
     encoder: Path,
     out: Path,
     schema: Schema,
     recipe: Recipe,
     progress: Progress | None = None,
-) -> int:
-    """Teach an encoder of `pretrain` the labelled lines, write it to `out`; return how many lines there were.
+) -> None:
+    """Teach an encoder of `pretrain` labelled lines and a corpus' training split; write it to `out` with its head.
 
-    `out` may be the encoder's own folder. Only the body is kept: the layer that reads labels starts anew with
-    our own corpus. The recipe's dials are taken but for its base, epochs and consistency.
+    `out` may be the encoder's own folder. The record in pretraining.json says what it has met: a model that starts
+    from it is no longer blind to those messages, so that they are no held-out evidence for its calibration.
     """
-    rows = labelled_lines(folder, table, schema)
-    if not rows:
-        log.warning("%s holds none of the lines that %s labels", folder, table)
-        return 0
-    recipe = replace(recipe, base=str(encoder), epochs=EPOCHS, consistency=0.0)
-    trained = finetune(rows, schema, recipe, progress, "labelled lines")
-    save_encoder(trained.network.body, AutoTokenizer.from_pretrained(encoder), out)
+    recipe = replace(recipe, base=str(encoder))
+    trained = finetune([*lines, *corpus], schema, recipe, progress, "labels")
+    save_encoder(trained.network.body, PreTrainedTokenizerFast.from_pretrained(encoder), out)
+    save_head(trained.network, schema.names, out)
     record = json.loads((encoder / "pretraining.json").read_text(encoding="utf-8"))
-    record["intermediate"] = {
-        "lines": len(rows),
-        "epochs": recipe.epochs,
+    record["labels"] = {
+        "lines": len(lines),
+        "corpus": len(corpus),
+        "recipe": asdict(recipe) | {"base": ""},
         "losses": [round(x, 4) for x in trained.losses],
     }
     (out / "pretraining.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    return len(rows)

@@ -55,12 +55,10 @@ def _progress() -> Progress:
 def _write_held_out(
     path: Path, rows: Sequence[Row], logits: NDArray[np.float32], schema: Schema
 ) -> None:
-    """Write a line for each scored row: id, labels, uncalibrated score of each label; texts stay in the corpus."""
+    """Write a line for each row: id, labels, and the uncalibrated score of each label; texts stay in the corpus."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for row, scores in zip(rows, probabilities(logits), strict=True):
-            if np.isnan(scores).any():
-                continue
             named = {name: round(float(p), 4) for name, p in zip(schema.names, scores, strict=True)}
             line = {"id": row.id, "labels": row.labels, "scores": named}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -70,7 +68,8 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
     """Train a bundle from a data folder into `out`, which is replaced only by a finished one.
 
     `real`: a file of labelled messages that others wrote, for the report alone. Beside `out`, as `NAME.held_out.jsonl`,
-    stands what the cross-fitted models say of each training message: where they differ from its labels, one is wrong.
+    stands what a model that had not seen it says of each message: where it differs from the labels, one is wrong. These
+    are the validation split and, where the recipe has folds, the training messages.
     """
     began = time.monotonic()
     schema = Schema.read(data / "labels.toml")
@@ -85,15 +84,13 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
         sets["real_dev"] = dataset.read_real(real, schema)
 
     with _progress() as progress:
-        out_of_fold = cross_fit(train_rows, schema, recipe, progress)
-        _write_held_out(
-            out.with_name(f"{out.name}.held_out.jsonl"), train_rows, out_of_fold, schema
-        )
+        crossed = train_rows if recipe.folds else []
+        out_of_fold = cross_fit(crossed, schema, recipe, progress)
         soft = soft_targets(train_rows, schema, recipe, out_of_fold, progress)
         trained = finetune(train_rows, schema, recipe, progress, "final model", soft)
-    read = [k for k, scores in enumerate(out_of_fold) if not np.isnan(scores).any()]
-    held_out = [*(train_rows[k] for k in read), *validation]
-    logits = np.concatenate([out_of_fold[read], trained.logits([r.text for r in validation])])
+    held_out = [*crossed, *validation]
+    logits = np.concatenate([out_of_fold, trained.logits([r.text for r in validation])])
+    _write_held_out(out.with_name(f"{out.name}.held_out.jsonl"), held_out, logits, schema)
     calibration = calibrate(logits, matrix(held_out, schema), schema, policy)
 
     draft = out.with_name(out.name + ".draft")

@@ -39,6 +39,7 @@ SPECIAL = [PAD, UNKNOWN, START, END, MASK]
 # Few different shapes: allocators and kernel caches grow with every new one, by gigabytes in an hour.
 WIDTH_STEP, MASK_STEP = 16, 256
 IGNORED = -100
+HEAD = "head.safetensors"  # beside an encoder that has learned labels: how it reads them
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,7 @@ def save_encoder(body: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out:
     save_file(
         {f"bert.{k}": v for k, v in state.items()}, out / "model.safetensors", {"format": "pt"}
     )
+    (out / HEAD).unlink(missing_ok=True)  # it belonged to the weights that were there
 
 
 class Checkpoint:
