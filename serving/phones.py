@@ -42,8 +42,10 @@ def e164(number: str) -> str:
     Traceback (most recent call last):
     serving.phones.PhoneError: not a phone number; write 13800001001 or +8613800001001
     """
+    if mobile := _MAINLAND_MOBILE.fullmatch(number):  # nearly all, and 50 times faster
+        return "+86" + mobile[1]
     plain = "".join(c for c in unicodedata.normalize("NFKC", number) if c not in " -\u200b\t")
-    if mobile := _MAINLAND_MOBILE.fullmatch(plain):  # nearly all, and 50 times faster
+    if mobile := _MAINLAND_MOBILE.fullmatch(plain):
         return "+86" + mobile[1]
     if _DIALLED.fullmatch(plain):
         try:

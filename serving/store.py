@@ -153,6 +153,9 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged reply survives a power cut
+    cursor.execute(
+        "PRAGMA cache_size = -32768"
+    )  # KiB: the upper levels of the index of a long list
     cursor.close()
 
 
