@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from model.classifier import Classifier
 from serving import problems
 from serving.middleware import BodyLimit, RequestLog
-from serving.routes import health, queue, replies, suppressions
+from serving.routes import health, pushes, queue, replies, suppressions
 from serving.service import Service
 from serving.settings import Settings
 
@@ -34,7 +34,7 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> Fast
         openapi_url="/v1/openapi.json",
     )
     problems.install(app)
-    for router in (replies.router, suppressions.router, queue.router, health.router):
+    for router in (replies.router, suppressions.router, queue.router, pushes.router, health.router):
         app.include_router(router)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(RequestLog)

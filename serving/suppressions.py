@@ -5,7 +5,7 @@ outbox are written in the caller's transaction: none of them exists without the 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -202,7 +202,9 @@ class Suppressions:
         inserted = self._connection.execute(tables.changes.insert(), change).inserted_primary_key
         data = {k: change[k] for k in ("list", "scope", "state", "method")}
         data |= {"receipt": entry.receipt_id, "cursor": inserted[0] if inserted else None}
-        event = outbox.Event(what, entry.id, entry.receipt_id, data, wish.received_at)
+        event = outbox.Event(
+            what, entry.id, entry.phone_hmac, entry.receipt_id, data, wish.received_at
+        )
         outbox.enqueue(self._connection, event, self._phones.seal(wish.phone), self._at)
 
 
@@ -235,6 +237,22 @@ def covering(
         # `active` sorts before `provisional`, and `all` before the narrower scopes.
         for row in connection.execute(query.order_by(c.state, c.scope)):
             found.setdefault(row.phone_hmac, Entry(**row._mapping))
+    return found
+
+
+def blocking(
+    connection: Connection, keys: Iterable[str], concerns: Callable[[str, str], bool]
+) -> set[str]:
+    """Return the keys with an entry that blocks, on a list and of a scope that `concerns` says yes to."""
+    c = tables.suppressions.c
+    found: set[str] = set()
+    distinct = list(dict.fromkeys(keys))
+    for start in range(0, len(distinct), _KEYS_AT_ONCE):
+        query = sa.select(c.phone_hmac, c.list, c.scope).where(
+            c.phone_hmac.in_(distinct[start : start + _KEYS_AT_ONCE]), c.state.in_(BLOCKING)
+        )
+        rows = connection.execute(query)
+        found |= {row.phone_hmac for row in rows if concerns(row.list, row.scope)}
     return found
 
 

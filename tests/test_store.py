@@ -31,7 +31,7 @@ def test_a_moment_comes_back_in_utc(settings: Settings) -> None:
     store = Store.open(settings)
     china = datetime(2026, 1, 1, 8, tzinfo=timezone(timedelta(hours=8)))
     with store.write() as connection:
-        values = {"url_hash": "x", "disabled_at": china}
+        values = {"name": "x", "disabled_at": china, "tokens": 0}
         connection.execute(tables.push_targets.insert(), values)
     with store.read() as connection:
         found = connection.scalar(sa.select(tables.push_targets.c.disabled_at))
