@@ -67,12 +67,13 @@ class Aws:
         one = {"OptOutListName": self._list, "OptedOutNumber": message.phone}
         try:
             if message.blocked:
-                self._aws.put_opted_out_number(**one)
+                named = self._aws.put_opted_out_number(**one).get("OptedOutNumber")
             else:
-                self._aws.delete_opted_out_number(**one)
+                named = self._aws.delete_opted_out_number(**one).get("OptedOutNumber")
         except ClientError as error:
             return _outcome(error, message.blocked)
-        return DELIVERED
+        # boto3 takes any 200 for an answer, a proxy's log-in page too.
+        return DELIVERED if named else Outcome("failed", "the answer is none of AWS's")
 
     def _listed(self) -> list[Listed]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -91,6 +92,8 @@ class Aws:
                 for page in pages
                 for number in page["OptedOutNumbers"]
             ]
+        except KeyError:
+            raise TargetFault("the answer is none of AWS's") from None
         except ClientError as error:
             raise TargetFault(f"AWS answered {code(error.response['Error']['Code'])}") from None
         except BotoCoreError as error:
