@@ -1,14 +1,19 @@
 """The database: migrations make exactly the tables of tables.py, and times come back as they went in."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from serving import tables
+from serving.phones import Phones
 from serving.settings import Settings
-from serving.store import Store
+from serving.store import MIGRATIONS, Store, migrate
 
 
 def test_migrations_make_the_tables_that_the_code_reads(settings: Settings) -> None:
@@ -16,6 +21,46 @@ def test_migrations_make_the_tables_that_the_code_reads(settings: Settings) -> N
     with store.read() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, tables.metadata) == []
+    store.close()
+
+
+def test_the_one_receivers_letters_become_a_targets(settings: Settings) -> None:
+    """0020: what waits is handed to every target; what was given up was the webhook's; numbers get their order."""
+    store = Store(sa.create_engine(settings.url), Phones(b"k" * 32), settings)
+    settings.home.mkdir()
+    script = ScriptDirectory(str(MIGRATIONS))
+    with store.write() as connection:
+
+        def steps(revision: Any, _context: Any) -> Any:
+            return script._upgrade_revs("0001", revision)
+
+        with EnvironmentContext(Config(), script, fn=steps) as environment:
+            environment.configure(connection=connection)
+            environment.run_migrations()
+        at, metadata = datetime(2026, 1, 1), sa.MetaData()
+        entries = sa.Table("suppressions", metadata, autoload_with=connection)
+        entry = {c.name: at if c.name.endswith("_at") else "x" for c in entries.c}
+        connection.execute(entries.insert(), entry | {"id": "sp_1", "phone_hmac": "hmac"})
+        letter = {
+            "suppression_id": "sp_1", "receipt_id": "rc_1", "event": {}, "received_at": at,
+            "attempts": 0, "next_at": at,
+        }  # fmt: skip
+        states = ("delivered", "dead", "pending")
+        connection.execute(
+            sa.Table("outbox", metadata, autoload_with=connection).insert(),
+            [letter | {"id": f"evt_{n}", "state": state} for n, state in enumerate(states)],
+        )
+        migrate(connection)
+        letters = connection.execute(sa.select(tables.outbox).order_by(tables.outbox.c.seq)).all()
+        assert [(le.id, le.target) for le in letters] == [
+            ("evt_0", "webhook"), ("evt_1", "webhook"), ("evt_2", ""),
+        ]  # fmt: skip
+        assert {letter.phone_hmac for letter in letters} == {"hmac"}
+        # A place in the order is never given twice, also after the last letter went.
+        connection.execute(tables.outbox.delete())
+        row = {name: value for name, value in letters[2]._mapping.items() if name != "seq"}
+        connection.execute(tables.outbox.insert(), row)
+        assert connection.scalar(sa.select(tables.outbox.c.seq)) > letters[2].seq
     store.close()
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 
 from serving import dead_letters, outbox, target_states
@@ -14,21 +14,23 @@ from serving.target_views import views
 
 router = APIRouter(prefix="/v1")
 
-EventId = Annotated[str, Field(pattern=r"^evt_[0-9a-f]{32}$")]
-TargetName = Annotated[str, Query(max_length=30)]
+NAME = r"^[a-z][a-z0-9-]{0,29}$"
+EVENT = r"^evt_[0-9a-f]{32}$"
+EventId = Annotated[str, Field(pattern=EVENT)]
+TargetName = Annotated[str, Path(pattern=NAME)]
 
 
 class Disabling(Body):
     """An operator stops the pushes to a target, and says why."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=80)]
+    reason: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00]+$")]
 
 
 class Replay(Body):
     """Which dead letters to send anew: those named, those of a target, or all."""
 
     events: Annotated[tuple[EventId, ...], Field(max_length=500)] = ()
-    target: Annotated[str, Field(max_length=30)] | None = None
+    target: Annotated[str, Field(pattern=NAME)] | None = None
 
 
 @router.get("/targets", dependencies=[Depends(opens("read"))])
@@ -39,7 +41,7 @@ def targets(service: Running) -> dict[str, Any]:
 
 
 @router.post("/targets/{name}/enable", dependencies=[Depends(opens("admin"))])
-def enable(name: str, service: Running) -> dict[str, Any]:
+def enable(name: TargetName, service: Running) -> dict[str, Any]:
     """Send to a target again that was disabled or asked to be left alone for a while."""
     with service.store.write() as connection:
         known = target_states.enable(connection, name)
@@ -51,7 +53,7 @@ def enable(name: str, service: Running) -> dict[str, Any]:
 
 @router.post("/targets/{name}/disable")
 def disable(
-    name: str,
+    name: TargetName,
     body: Disabling,
     service: Running,
     caller: Annotated[Caller, Depends(opens("admin"))],
@@ -68,7 +70,7 @@ def disable(
 @router.get("/dead-letters", dependencies=[Depends(opens("read"))])
 def listing(
     service: Running,
-    target: TargetName | None = None,
+    target: Annotated[str | None, Query(pattern=NAME)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """Return the events that were given up, oldest first, with the last error."""
@@ -79,7 +81,7 @@ def listing(
 
 
 @router.get("/dead-letters/{event_id}", dependencies=[Depends(opens("read"))])
-def one(event_id: str, service: Running) -> dict[str, Any]:
+def one(event_id: Annotated[str, Path(pattern=EVENT)], service: Running) -> dict[str, Any]:
     """Return an event that was given up, once for each target that lacks it; the number masked."""
     with service.store.read() as connection:
         found = dead_letters.one(connection, event_id)
