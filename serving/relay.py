@@ -202,9 +202,11 @@ class _Lane:
         name = self._target.name
         gone = next((o.error for o in outcomes if o.what == "gone"), None)
         if gone is not None:
+            log.error("push_target_disabled", target=name, reason=gone)
             target_states.disable(connection, name, gone, at)
         asked = min(max((o.retry_after for o in outcomes), default=0.0), outbox.LONGEST_WAIT)
         if asked > 0:
+            log.warning("push_target_paused", target=name, seconds=asked)
             target_states.pause(connection, name, at + timedelta(seconds=asked))
 
     def _measure(self, results: Sequence[tuple[Letter, Outcome, bool]], at: datetime) -> None:

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from serving import tables
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,8 @@ class TargetState:
         >>> fresh = TargetState("twilio", None, None, None, 0, None)
         >>> fresh.tokens_now(100, at)
         10.0
-        >>> TargetState("twilio", None, None, None, 0, at).tokens_now(100, at + timedelta(seconds=4))
+        >>> spent = TargetState("twilio", None, None, None, 0, at)
+        >>> spent.tokens_now(100, datetime(2026, 1, 1, 0, 0, 4))
         6.0
         """
         if calls_per_minute is None:
@@ -91,19 +89,16 @@ def spend(connection: Connection, name: str, tokens: float, at: datetime) -> Non
 
 def pause(connection: Connection, name: str, until: datetime) -> None:
     """Call the target no more until then, as it asked."""
-    log.warning("push_target_paused", target=name, until=until.isoformat())
     _update(connection, name, paused_until=until)
 
 
 def disable(connection: Connection, name: str, reason: str, at: datetime) -> bool:
     """Send a target nothing more until an operator enables it; return whether there is such a target."""
-    log.error("push_target_disabled", target=name, reason=reason)
     return _update(connection, name, disabled_at=at, reason=reason[:100])
 
 
 def enable(connection: Connection, name: str) -> bool:
     """Send to a target again, at once; return whether there is such a target."""
-    log.info("push_target_enabled", target=name)
     return _update(connection, name, disabled_at=None, reason=None, paused_until=None)
 
 

@@ -120,6 +120,8 @@ def environment(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TINGXIN_TARGETS", str(file))
     for name in ("A", "B"):
         monkeypatch.setenv(f"TINGXIN_SECRET_{name}", SECRET)
+    if settings.database_url is not None:
+        monkeypatch.setenv("TINGXIN_DATABASE_URL", settings.url)
 
 
 def tingxin(*arguments: str) -> Result:

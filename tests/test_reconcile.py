@@ -14,6 +14,7 @@ from serving import exchange, tables
 from serving.cli import app
 from serving.reconcile import Report, reconcile
 from serving.relay import Relay
+from serving.settings import Settings
 from serving.targets import TargetFault
 from serving.targets.config import BaiduTarget, TwilioTarget
 
@@ -181,7 +182,7 @@ def test_a_target_that_cannot_be_read_is_a_fault(
 
 @pytest.fixture
 def command(
-    tmp_path: Path, platform: Any, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, platform: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Any]]:
     """`command("--repair")`: `tingxin reconcile` with a targets' file of its own."""
     file = tmp_path / "targets.toml"
@@ -189,7 +190,9 @@ def command(
         f"[baidu]\nkind = 'baidu'\naccess_key = '{'a' * 32}'\nendpoint = '{platform.url}'\n",
         encoding="utf-8",
     )
-    monkeypatch.setenv("TINGXIN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TINGXIN_HOME", str(settings.home))
+    if settings.database_url is not None:
+        monkeypatch.setenv("TINGXIN_DATABASE_URL", settings.url)
     monkeypatch.setenv("TINGXIN_TARGETS", str(file))
     monkeypatch.setenv("TINGXIN_SECRET_BAIDU", "b" * 32)
     yield lambda *arguments: CliRunner().invoke(app, ["reconcile", *arguments])

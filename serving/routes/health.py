@@ -33,7 +33,7 @@ def readyz(service: Running) -> dict[str, Any]:
     if not service.intake.takes_replies:
         raise Problem("not-recorded", "the intake has stopped; restart the service")
     disabled = [t["name"] for t in targets if t["state"] == "disabled"]
-    push = "ok" if targets else "not configured"
+    push = "ok" if service.settings.all_targets else "not configured"
     if disabled:
         push = f"disabled: {', '.join(disabled)}; see /v1/targets"
     free_text = service.classifier.reads_free_text
