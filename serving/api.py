@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from model.classifier import Classifier
 from serving import problems
 from serving.middleware import BodyLimit, RequestLog, SecurityHeaders
-from serving.routes import health, inbound, queue, replies, suppressions, templates
+from serving.routes import health, inbound, pushes, queue, replies, suppressions, templates
 from serving.service import Service
 from serving.settings import Settings
 
@@ -35,7 +35,7 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> Fast
         responses=problems.RESPONSES,
     )
     problems.install(app)
-    for module in (replies, inbound, suppressions, queue, templates, health):
+    for module in (replies, inbound, suppressions, queue, templates, pushes, health):
         app.include_router(module.router)
     streamed = {suppressions.IMPORT: settings.max_import_bytes}
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, streamed=streamed)

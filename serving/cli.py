@@ -1,4 +1,4 @@
-"""The service's commands: serve, demo, keys, suppress, dead-letters, receipts. `tingxin` mounts them.
+"""The service's commands: serve, demo, keys, suppress, receipts; those about pushes are push_commands.py's.
 
 Imports of the service stand inside the commands: `tingxin --help` must not wait for a web framework.
 """
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving import upkeep_cli
+from serving import push_commands, upkeep_cli
 from serving.command import fail as _fail
 from serving.command import opened as _store
 from serving.command import phone as _phone
@@ -24,7 +24,6 @@ SAMPLES = Path(__file__).parents[1] / "data" / "sample"  # of the checkout
 
 keys = typer.Typer(no_args_is_help=True, help="API 密钥 / API keys")
 suppress = typer.Typer(no_args_is_help=True, help="退订名单 / the opt-out list")
-dead_letters = typer.Typer(no_args_is_help=True, help="未送达的推送 / pushes that were given up")
 receipts = typer.Typer(no_args_is_help=True, help="决定凭据 / receipts of decisions")
 
 ListName = Annotated[str, typer.Option("--list", help="名单 / list; unset: TINGXIN_BRAND_LIST")]
@@ -42,11 +41,20 @@ def serve(
     from model.bundle import BundleError
     from serving.api import create_app
     from serving.logs import log_to_stderr
+    from serving.metrics import Metrics
+    from serving.relay import Relay
     from serving.service import load_classifier
+    from serving.targets import TargetFault
 
     log_to_stderr()
     with _store() as store:
         settings = store.settings
+        try:
+            Relay(
+                store, Metrics()
+            ).stop()  # a target that cannot work is refused now, not in the dark
+        except TargetFault as fault:
+            _fail(str(fault))
         _first_key(store)
     try:
         classifier = load_classifier(settings)
@@ -261,30 +269,6 @@ def import_(
         _fail(f"{done.refused} lines could not be read")
 
 
-@dead_letters.command("list")
-def list_dead_letters() -> None:
-    """列出 / List the events that were given up, with the last error."""
-    from serving import outbox
-
-    with _store() as store, store.read() as connection:
-        for letter in outbox.dead_letters(connection):
-            fields = ("event", "type", "time", "attempts", "last_error")
-            typer.echo("\t".join(str(letter[name]) for name in fields))
-
-
-@dead_letters.command("replay")
-def replay(events: Annotated[list[str] | None, typer.Argument(help="unset: all")] = None) -> None:
-    """重新推送 / Send them again; a receiver that was disabled is enabled."""
-    from serving import outbox
-    from serving.store import now
-
-    with _store() as store, store.write() as connection:
-        sent, superseded = outbox.replay(connection, now(), events or ())
-    typer.echo(
-        f"重新推送 {sent},已被后来的变更取代 {superseded} / {sent} to be sent, {superseded} superseded"
-    )
-
-
 @receipts.command("verify")
 def verify() -> None:
     """校验凭据链 / Verify that no receipt was changed or taken out. Exit status 1 if one was."""
@@ -322,7 +306,7 @@ def mount(parent: typer.Typer) -> None:
     parent.add_typer(list_, name="list")
     parent.add_typer(keys, name="keys")
     parent.add_typer(suppress, name="suppress")
-    parent.add_typer(dead_letters, name="dead-letters")
+    push_commands.mount(parent)
     parent.add_typer(receipts, name="receipts")
 
 

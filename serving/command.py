@@ -37,5 +37,6 @@ def phone(text: str) -> str:
 
 
 def fail(sentence: str) -> NoReturn:
+    """Say what is wrong and end with exit status 2."""
     typer.echo(sentence, err=True)
     raise typer.Exit(2)

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from serving import outbox
+from serving import outbox, target_states
 from serving.store import Store, now
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
@@ -27,20 +27,30 @@ class Metrics:
         )
         self.pushed = Histogram(
             "optout_to_pushed_seconds",
-            "From receiving an opt-out (or a release) to the receiver's 2xx",
+            "From receiving an opt-out (or a release) to the target's saying that it has it",
+            ["target"],
             buckets=_LATENCY,
             registry=registry,
         )
         self.oldest_unpushed = Gauge(
             "outbox_oldest_unpushed_seconds",
-            "Age of the oldest change that has not reached the receiver, dead letters included",
+            "Age of the oldest change that has not reached the target, dead letters included",
+            ["target"],
             registry=registry,
         )
         self.outbox = Gauge("outbox_events", "Events by state", ["state"], registry=registry)
-        self.push_enabled = Gauge(
-            "push_target_enabled", "0: no receiver, or it answered 410 Gone", registry=registry
+        self.dead_letters = Gauge(
+            "outbox_dead_letters", "Events that were given up", ["target"], registry=registry
         )
-        self.push_failures = Counter("push_failures", "Failed attempts to push", registry=registry)
+        self.push_enabled = Gauge(
+            "push_target_enabled",
+            "0: it answered 410 Gone, or an operator disabled it",
+            ["target"],
+            registry=registry,
+        )
+        self.push_failures = Counter(
+            "push_failures", "Failed attempts to push", ["target"], registry=registry
+        )
         self.model_ready = Gauge(
             "model_ready", "1: reads free text; 0: keywords only", registry=registry
         )
@@ -52,8 +62,20 @@ class Metrics:
         """Return all metrics in Prometheus' text format, those of the outbox read afresh."""
         with store.read() as connection:
             oldest, counts = outbox.oldest_pending(connection), outbox.counts(connection)
-        age = 0.0 if oldest is None else max(0.0, (now() - oldest).total_seconds())
-        self.oldest_unpushed.set(age)
-        for state in ("pending", "delivered", "dead", "superseded"):
-            self.outbox.labels(state).set(counts.get(state, 0))
+            known = target_states.states(connection)
+        at = now()
+        for state in outbox.STATES:
+            number = sum(n for (_, found), n in counts.items() if found == state)
+            self.outbox.labels(state).set(number)
+        configured = {target.name for target in store.settings.all_targets}
+        # Events of a target that is configured no more stay in sight, and those that none has yet.
+        self.oldest_unpushed.clear()
+        self.dead_letters.clear()
+        for name in sorted(configured | oldest.keys()):
+            age = max(0.0, (at - oldest[name]).total_seconds()) if name in oldest else 0.0
+            self.oldest_unpushed.labels(name).set(age)
+            self.dead_letters.labels(name).set(counts.get((name, "dead"), 0))
+        for name in configured:
+            disabled = name in known and known[name].disabled_at is not None
+            self.push_enabled.labels(name).set(not disabled)
         return generate_latest(self.registry)

@@ -1,17 +1,21 @@
-"""The outbox: events that must reach the sending platform, kept until they have.
+"""The outbox: events that must reach the sending platforms, kept until they have.
 
 An event is a CloudEvent without the number. The receiver needs the number to block it, so the row holds
 it sealed beside the event; it is put in when the event is sent, and dropped from the row once delivered.
 A dead letter keeps it: replayed without it, the letter would say nothing. Neither `id` nor `subject`
 carries it, for those end up in logs.
 
-A row is leased to the worker that sends it. If the worker dies between sending and marking, the lease
-runs out and the event is sent again: at least once, and the receiver knows it by its id. Events about
-one entry go out in their order, one at a time.
+An event is written once, for no target yet, in the transaction of the change. A relay hands it to the
+targets that it has (`fan_out`): from there on it is one letter for each, and each fares alone. While
+there is no target, events wait, in sight.
+
+A letter is leased to the relay that sends it. If the relay dies between sending and marking, the lease
+runs out and the letter is sent again: at least once, and the receiver knows it by its id. Within a
+target, letters about one number go out in their order, one at a time.
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from secrets import token_hex
@@ -21,14 +25,20 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from serving import tables
+from serving.targets import Outcome
+from serving.targets.config import Target
 
 What = Literal["created", "updated", "released"]
+STATES = ("pending", "delivered", "dead", "superseded", "skipped")
 EVENT_TYPE = "cn.tingxin.suppression."
 # Seconds before each attempt, after Standard Webhooks 1.0.0: ten attempts over 75.6 hours, then dead.
 SCHEDULE = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.1  # up to this share later, so that a receiver coming back is not met by all at once
 LONGEST_WAIT = 86_400  # a receiver may ask for more with Retry-After; it gets a day
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=90)  # a round takes half of it (relay.py)
+NOBODY = ""  # the target of an event that was not handed to any yet
+REFUSED = "refused: "
+FANNED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class Event:
 
     what: What
     entry_id: str
+    phone_hmac: str = field(repr=False)
     receipt_id: str
     data: dict[str, Any]
     received_at: datetime
@@ -44,34 +55,35 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A leased row, ready to be sent."""
+    """An event leased for one target, ready to be sent."""
 
+    seq: int
     id: str
     event: dict[str, Any]
+    phone_hmac: str = field(repr=False)
     phone_sealed: str = field(repr=False)
     attempts: int  # made before this one
     received_at: datetime
+    leased_until: datetime
+    alone: bool  # it was refused in company, and goes by itself
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What came of sending a letter: delivered, or why not and how long the receiver asks us to wait."""
+def enqueue(
+    connection: Connection,
+    letters: Collection[tuple[Event, str]],
+    at: datetime,
+    target: str = NOBODY,
+) -> None:
+    """Write events, each with its sealed number, in the transaction of the changes that they tell of.
 
-    letter: Letter
-    delivered: bool
-    error: str = ""
-    retry_after: float = 0.0
-    gone: bool = False  # the receiver answered 410: it wants nothing more
-
-
-def enqueue(connection: Connection, letters: Collection[tuple[Event, str]], at: datetime) -> None:
-    """Write events, each with its sealed number, in the transaction of the changes that they tell of."""
+    For one target only if named.
+    """
     connection.execute(
-        tables.outbox.insert(), [_letter(event, sealed, at) for event, sealed in letters]
+        tables.outbox.insert(), [_letter(event, sealed, at, target) for event, sealed in letters]
     )
 
 
-def _letter(event: Event, phone_sealed: str, at: datetime) -> dict[str, Any]:
+def _letter(event: Event, phone_sealed: str, at: datetime, target: str) -> dict[str, Any]:
     event_id = f"evt_{token_hex(16)}"
     envelope = {
         "specversion": "1.0",
@@ -85,7 +97,9 @@ def _letter(event: Event, phone_sealed: str, at: datetime) -> dict[str, Any]:
     }
     return {
         "id": event_id,
+        "target": target,
         "suppression_id": event.entry_id,
+        "phone_hmac": event.phone_hmac,
         "receipt_id": event.receipt_id,
         "event": envelope,
         "phone_sealed": phone_sealed,
@@ -96,53 +110,120 @@ def _letter(event: Event, phone_sealed: str, at: datetime) -> dict[str, Any]:
     }
 
 
-def lease(connection: Connection, at: datetime, limit: int) -> list[Letter]:
-    """Take up to `limit` due letters, at most one per entry, oldest first."""
+def fan_out(connection: Connection, targets: Collection[Target]) -> None:
+    """Hand new events to the targets that they concern, oldest first; what concerns none is skipped.
+
+    Each gets rows of its own in the events' order. The lock makes several relays do it one after the
+    other: a later event never gets an earlier place than the one before it.
+    """
+    table, c = tables.outbox, tables.outbox.c
+    events = connection.execute(
+        sa.select(table)
+        .where(c.target == NOBODY, c.state == "pending")
+        .order_by(c.seq)
+        .limit(FANNED_AT_ONCE)
+        .with_for_update()
+    ).all()
+    letters: list[dict[str, Any]] = []
+    handed: list[int] = []
+    skipped: list[int] = []
+    for event in events:
+        data = event.event["data"]
+        takers = [t.name for t in targets if t.takes(data["list"], data["scope"])]
+        own = {k: v for k, v in event._mapping.items() if k != "seq"}
+        letters += [own | {"target": name} for name in takers]
+        (handed if takers else skipped).append(event.seq)
+    if handed:
+        connection.execute(table.delete().where(c.seq.in_(handed)))
+        connection.execute(table.insert(), letters)
+    if skipped:
+        values = {"state": "skipped", "phone_sealed": None}
+        connection.execute(table.update().where(c.seq.in_(skipped)).values(**values))
+
+
+def is_due(connection: Connection, target: str, at: datetime) -> bool:
+    """Say whether a target has something to do, or an event waits to be handed out; it changes nothing."""
+    c = tables.outbox.c
+    due = sa.select(c.seq).where(
+        c.state == "pending", c.target.in_((NOBODY, target)), c.next_at <= at
+    )
+    return connection.scalar(due.limit(1)) is not None
+
+
+def lease(connection: Connection, target: str, at: datetime, limit: int) -> list[Letter]:
+    """Take up to `limit` due letters of a target, at most one per number, oldest first."""
     c, earlier = tables.outbox.c, tables.outbox.alias().c
     is_first = ~sa.exists().where(
-        earlier.suppression_id == c.suppression_id, earlier.seq < c.seq, earlier.state == "pending"
+        earlier.phone_hmac == c.phone_hmac,
+        earlier.target == c.target,
+        earlier.state == "pending",
+        earlier.seq < c.seq,
     )
     rows = connection.execute(
         sa.select(tables.outbox)
-        .where(c.state == "pending", c.next_at <= at, is_first)
+        .where(c.target == target, c.state == "pending", c.next_at <= at, is_first)
         .where(sa.or_(c.leased_until.is_(None), c.leased_until <= at))
         .order_by(c.seq)
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+    until = at + LEASE
     if rows:
-        connection.execute(
-            tables.outbox.update()
-            .where(c.id.in_([row.id for row in rows]))
-            .values(leased_until=at + LEASE)
-        )
+        _update(connection, [row.seq for row in rows], leased_until=until)
     return [
-        Letter(row.id, row.event, row.phone_sealed, row.attempts, row.received_at) for row in rows
+        Letter(
+            seq=row.seq,
+            id=row.id,
+            event=row.event,
+            phone_hmac=row.phone_hmac,
+            phone_sealed=row.phone_sealed,
+            attempts=row.attempts,
+            received_at=row.received_at,
+            leased_until=until,
+            alone=(row.last_error or "").startswith(REFUSED),
+        )
+        for row in rows
     ]
 
 
-def settle(connection: Connection, deliveries: Collection[Delivery], at: datetime) -> None:
-    """Mark what came of the letters: delivered, to be tried again, or dead."""
+def give_back(connection: Connection, letters: Sequence[Letter]) -> None:
+    """End the lease of letters that were not sent after all."""
+    if letters:
+        _update(connection, [letter.seq for letter in letters], leased_until=None)
+
+
+def settle(
+    connection: Connection,
+    results: Collection[tuple[Letter, Outcome, bool]],
+    at: datetime,
+) -> None:
+    """Mark what came of letters, each sent alone or in company: delivered, to be tried again, or dead."""
     c = tables.outbox.c
-    for delivery in deliveries:
-        attempts = delivery.letter.attempts + 1
-        values: dict[str, Any] = {
-            "attempts": attempts,
-            "leased_until": None,
-            "last_error": delivery.error[:100] or None,
-        }
-        if delivery.delivered:
-            values |= {"state": "delivered", "delivered_at": at, "phone_sealed": None}
-        elif delivery.gone:
-            # Not the letter's fault: it waits, unspent, until the target is enabled again.
-            values |= {"attempts": delivery.letter.attempts, "next_at": at}
-        elif attempts >= len(SCHEDULE):
-            values |= {"state": "dead"}
-        else:
-            values |= {"next_at": at + wait(attempts, delivery.retry_after)}
-        # A lapsed lease may have let another worker deliver it: what is delivered stays so.
-        pending = sa.and_(c.id == delivery.letter.id, c.state == "pending")
-        connection.execute(tables.outbox.update().where(pending).values(**values))
+    for letter, outcome, was_alone in results:
+        # A lapsed lease may have let another relay take it. What that one delivered stays delivered,
+        # and only who holds the lease may say that it failed.
+        where = [c.seq == letter.seq, c.state == "pending"]
+        if outcome.what != "delivered":
+            where.append(c.leased_until == letter.leased_until)
+        values = _settled(letter, outcome, was_alone, at) | {"leased_until": None}
+        connection.execute(tables.outbox.update().where(*where).values(**values))
+
+
+def _settled(letter: Letter, outcome: Outcome, was_alone: bool, at: datetime) -> dict[str, Any]:
+    attempts = letter.attempts + 1
+    values: dict[str, Any] = {"attempts": attempts, "last_error": outcome.error[:100] or None}
+    if outcome.what == "delivered":
+        return values | {"state": "delivered", "delivered_at": at, "phone_sealed": None}
+    if outcome.what == "gone":
+        # Not the letter's fault: it waits, unspent, until the target is enabled again.
+        return values | {"attempts": letter.attempts, "next_at": at}
+    if outcome.what == "refused" and not was_alone:
+        # One of the call's letters is at fault, perhaps not this one: each shows it by itself.
+        error = (REFUSED + outcome.error)[:100]
+        return values | {"attempts": letter.attempts, "next_at": at, "last_error": error}
+    if outcome.what in ("dead", "refused") or attempts >= len(SCHEDULE):
+        return values | {"state": "dead"}
+    return values | {"next_at": at + wait(attempts, outcome.retry_after)}
 
 
 def wait(attempts: int, retry_after: float = 0.0) -> timedelta:
@@ -158,7 +239,7 @@ def wait(attempts: int, retry_after: float = 0.0) -> timedelta:
 
 
 def break_leases(connection: Connection) -> None:
-    """Free what a worker that died held; only where there can be no other worker."""
+    """Free what a relay that died held; only where there can be no other relay."""
     connection.execute(
         tables.outbox.update()
         .where(tables.outbox.c.leased_until.is_not(None))
@@ -166,65 +247,25 @@ def break_leases(connection: Connection) -> None:
     )
 
 
-def dead_letters(connection: Connection, limit: int = 1000) -> list[dict[str, Any]]:
-    """Return the events that were given up, oldest first, with the last error."""
+def oldest_pending(connection: Connection) -> dict[str, datetime]:
+    """Return, by target, when the oldest event that has not reached it, dead ones included, was learned of."""
     c = tables.outbox.c
     rows = connection.execute(
-        sa.select(tables.outbox).where(c.state == "dead").order_by(c.seq).limit(limit)
+        sa.select(c.target, sa.func.min(c.received_at, type_=tables.Moment()))
+        .where(c.state.in_(("pending", "dead")))
+        .group_by(c.target)
     )
-    return [
-        {
-            "event": row.id,
-            "type": row.event["type"],
-            "entry": row.suppression_id,
-            "receipt": row.receipt_id,
-            "time": row.event["time"],
-            "attempts": row.attempts,
-            "last_error": row.last_error,
-        }
-        for row in rows
-    ]
-
-
-def replay(
-    connection: Connection, at: datetime, event_ids: Collection[str] = ()
-) -> tuple[int, int]:
-    """Send dead letters (all, or those named) anew; return how many go out and how many are superseded.
-
-    A letter about an entry that has changed since is not sent: it would undo the later change at the
-    receiver. To replay is also to say that the receiver is well: a target that was disabled by its 410
-    is enabled again.
-    """
-    c, later = tables.outbox.c, tables.outbox.alias().c
-    chosen = c.state == "dead"
-    if event_ids:
-        chosen = sa.and_(chosen, c.id.in_(event_ids))
-    has_later = sa.exists().where(later.suppression_id == c.suppression_id, later.seq > c.seq)
-    superseded = connection.execute(
-        tables.outbox.update()
-        .where(chosen, has_later)
-        .values(state="superseded", phone_sealed=None)
-    )
-    sent = connection.execute(
-        tables.outbox.update()
-        .where(chosen)
-        .values(state="pending", attempts=0, next_at=at, leased_until=None)
-    )
-    connection.execute(tables.push_targets.update().values(disabled_at=None, reason=None))
-    return sent.rowcount, superseded.rowcount
-
-
-def oldest_pending(connection: Connection) -> datetime | None:
-    """Return when the oldest event that has not reached the receiver, dead ones included, was learned of."""
-    c = tables.outbox.c
-    waiting = c.state.in_(("pending", "dead"))
-    return connection.scalar(
-        sa.select(c.received_at).where(waiting).order_by(c.received_at).limit(1)
-    )
-
-
-def counts(connection: Connection) -> dict[str, int]:
-    """Return how many events there are in each state."""
-    c = tables.outbox.c
-    rows = connection.execute(sa.select(c.state, sa.func.count()).group_by(c.state))
     return {row[0]: row[1] for row in rows}
+
+
+def counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """Return how many letters there are, by target and state."""
+    c = tables.outbox.c
+    rows = connection.execute(
+        sa.select(c.target, c.state, sa.func.count()).group_by(c.target, c.state)
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+def _update(connection: Connection, seqs: Sequence[int], **values: object) -> None:
+    connection.execute(tables.outbox.update().where(tables.outbox.c.seq.in_(seqs)).values(**values))

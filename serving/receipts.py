@@ -132,7 +132,7 @@ def read(connection: Connection, receipt_id: str) -> dict[str, Any] | None:
         return None
     box = tables.outbox.c
     pushes = connection.execute(
-        sa.select(box.id, box.state, box.attempts, box.delivered_at, box.last_error)
+        sa.select(box.id, box.target, box.state, box.attempts, box.delivered_at, box.last_error)
         .where(box.receipt_id == receipt_id)
         .order_by(box.seq)
     )
@@ -144,6 +144,7 @@ def read(connection: Connection, receipt_id: str) -> dict[str, Any] | None:
         "pushes": [
             {
                 "event": p.id,
+                "target": p.target,
                 "state": p.state,
                 "attempts": p.attempts,
                 "delivered_at": p.delivered_at.isoformat() if p.delivered_at else None,

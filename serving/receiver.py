@@ -53,7 +53,10 @@ class Receiver:
             def log_message(self, format: str, *args: Any) -> None:
                 """Say nothing: the line would hold the request."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128  # of five, the relay's calls under way overrun it
+
+        server = Server(("127.0.0.1", 0), Handler)
         thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         self.url = f"http://127.0.0.1:{server.server_address[1]}/tingxin"

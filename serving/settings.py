@@ -1,13 +1,10 @@
 """The environment, read once: `TINGXIN_*` → a frozen `Settings`. No other file reads the environment."""
 
-import base64
-import binascii
 import difflib
 import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -20,7 +17,17 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from serving.targets.config import (
+    SECRET_PREFIX,
+    HttpUrl,
+    Target,
+    WebhookTarget,
+    read_targets,
+    webhook_secrets,
+)
+
 PREFIX = "TINGXIN_"
+WEBHOOK = "webhook"  # the name of the target that TINGXIN_PUSH_URL makes
 
 Network = IPv4Network | IPv6Network
 VendorName = Literal["aliyun", "aws", "generic", "huawei", "infobip", "tencent", "twilio", "vonage"]
@@ -40,8 +47,10 @@ class Settings(BaseModel):
     bundle: Path | None = None  # unset: the bundle that ships
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)  # 0: any free port
-    push_url: str | None = None  # unset: events wait in the outbox, in sight
-    push_secret: SecretStr | None = None  # whsec_…, shared with the receiver
+    push_url: HttpUrl | None = None  # without any target events wait in the outbox, in sight
+    push_secret: SecretStr | None = None  # whsec_…, shared with the receiver; several: all sign
+    # In the environment: the path of targets.toml, which is read with its secrets.
+    targets: Annotated[tuple[Target, ...], NoDecode] = Field(default=(), repr=False)
     brand_list: str = Field(default="default", pattern=r"^[\w.-]{1,50}$")
     phone_key: SecretStr | None = None  # unset: a file under home, made at the first start
     list_numbers: Literal["sealed", "masked"] = "sealed"  # "masked": the list cannot be exported
@@ -56,7 +65,9 @@ class Settings(BaseModel):
 
     # How vendors reach us and prove themselves; see docs/VENDORS.md. Several secrets, parted by commas,
     # are all in force: that is how one is changed without losing a callback.
-    public_url: str | None = None  # as vendors see it; unset: what the request's Host header says
+    public_url: HttpUrl | None = (
+        None  # as vendors see it; unset: what the request's Host header says
+    )
     twilio_auth_token: SecretStr | None = None
     huawei_keys: SecretStr | None = None  # AK:SK,…
     vonage_signature_secret: SecretStr | None = None
@@ -113,33 +124,33 @@ class Settings(BaseModel):
             read.append((vendor, _network(network)))
         return tuple(read)
 
-    @field_validator("push_url", "public_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is not None and (
-            urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname
-        ):
-            raise ValueError("must be an http:// or https:// URL")
-        return url
-
     @field_validator("push_secret")
     @classmethod
     def _is_webhook_secret(cls, secret: SecretStr | None) -> SecretStr | None:
         if secret is not None:
-            prefix, _, encoded = secret.get_secret_value().partition("_")
-            try:
-                size = len(base64.b64decode(encoded, validate=True))
-            except binascii.Error:
-                size = 0
-            if prefix != "whsec" or not 24 <= size <= 64:
-                raise ValueError("must be whsec_ and the base64 of 24 to 64 random bytes")
+            webhook_secrets(secret)
         return secret
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _reads_file(cls, given: Any) -> Any:
+        return read_targets(Path(given), os.environ) if isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _is_signed(self) -> Self:
         if self.push_url is not None and self.push_secret is None:
             raise ValueError("PUSH_URL needs PUSH_SECRET: unsigned events are not sent")
+        if self.push_url is not None and any(t.name == WEBHOOK for t in self.targets):
+            raise ValueError(f"PUSH_URL is the target {WEBHOOK!r}; give the one in TARGETS a name")
         return self
+
+    @property
+    def all_targets(self) -> tuple[Target, ...]:
+        """Every target that changes are pushed to, that of PUSH_URL first."""
+        if self.push_url is None or self.push_secret is None:
+            return self.targets
+        own = WebhookTarget(name=WEBHOOK, url=self.push_url, secret=self.push_secret)
+        return (own, *self.targets)
 
     @property
     def url(self) -> str:
@@ -181,6 +192,12 @@ def read_settings() -> Settings:
     """Read the environment; raise SettingsError naming the variable and what is allowed, never its value."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(os.environ):
+        if name.startswith(SECRET_PREFIX):
+            if PREFIX + "TARGETS" not in os.environ:
+                raise SettingsError(
+                    f"{name} is the secret of a target, and {PREFIX}TARGETS is unset"
+                )
+            continue
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"

@@ -5,7 +5,7 @@ outbox are written in the caller's transaction: none of them exists without the 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from secrets import token_hex
@@ -291,7 +291,9 @@ class Suppressions:
         for n, line, cursor in zip(news, lines, cursors, strict=True):
             data = {k: line[k] for k in ("list", "scope", "state", "method")}
             data |= {"receipt": n.entry.receipt_id, "cursor": cursor}
-            event = outbox.Event(n.what, n.entry.id, n.entry.receipt_id, data, n.wish.received_at)
+            event = outbox.Event(
+                n.what, n.entry.id, n.entry.phone_hmac, n.entry.receipt_id, data, n.wish.received_at
+            )
             sealed = n.sealed or self._phones.seal(n.wish.phone)
             letters.append((event, sealed))
         outbox.enqueue(self._connection, letters, self._at)
@@ -342,6 +344,18 @@ def covering(
     for key, scope, state, receipt_id in connection.execute(query):
         found.setdefault(key, Stop(scope, state, receipt_id))
     return found
+
+
+def blocking(
+    connection: Connection, keys: Iterable[str], concerns: Callable[[str, str], bool]
+) -> set[str]:
+    """Return the keys with an entry that blocks, on a list and of a scope that `concerns` says yes to."""
+    c = tables.suppressions.c
+    query = sa.select(c.phone_hmac, c.list, c.scope).where(
+        store.among(connection, c.phone_hmac, keys), c.state.in_(BLOCKING)
+    )
+    rows = connection.execute(query)
+    return {row.phone_hmac for row in rows if concerns(row.list, row.scope)}
 
 
 def changes(

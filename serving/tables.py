@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     Index,
     Integer,
     MetaData,
@@ -158,29 +159,36 @@ outbox = Table(
     "outbox",
     metadata,
     Column("seq", Serial, primary_key=True),
-    Column("id", String(40), nullable=False, unique=True),  # CloudEvents id and webhook-id
+    Column("id", String(40), nullable=False),  # CloudEvents id and webhook-id
+    Column("target", String(30), nullable=False),  # "": not yet handed to the targets
     Column("suppression_id", String(40), nullable=False),
+    Column("phone_hmac", String(64), nullable=False),  # events of one number keep their order
     Column("receipt_id", String(40), nullable=False, index=True),
     Column("event", JSON, nullable=False),  # the CloudEvent without the number
     Column("phone_sealed", Text),  # dropped when delivered
     Column("received_at", Moment, nullable=False),  # of the reply, for the latency we promise
-    Column("state", String(10), nullable=False),  # pending, delivered, dead, superseded
+    Column("state", String(10), nullable=False),  # pending, delivered, dead, superseded, skipped
     Column("attempts", Integer, nullable=False),
     Column("next_at", Moment, nullable=False),
     Column("leased_until", Moment),
     Column("last_error", String(100)),
     Column("delivered_at", Moment),
-    Index("ix_outbox_due", "state", "next_at"),
+    UniqueConstraint("id", "target"),
+    Index("ix_outbox_due", "target", "state", "next_at"),
     Index("ix_outbox_entry", "suppression_id", "seq"),
+    Index("ix_outbox_order", "phone_hmac", "target", "state", "seq"),
     sqlite_autoincrement=True,
 )
 
 push_targets = Table(
     "push_targets",
     metadata,
-    Column("url_hash", String(64), primary_key=True),  # a URL may carry a secret
+    Column("name", String(30), primary_key=True),
     Column("disabled_at", Moment),
     Column("reason", String(100)),
+    Column("paused_until", Moment),  # the target asked for it with Retry-After
+    Column("tokens", Float, nullable=False),  # calls that may be made now
+    Column("tokens_at", Moment),
 )
 
 parts = Table(

@@ -7,7 +7,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import postgres_server
@@ -21,10 +26,13 @@ from model.labels import Schema
 from model.policy import decide
 from model.text import MAX_CHARACTERS
 from serving.events import InboundReply
+from serving.metrics import Metrics
 from serving.receiver import Receiver
+from serving.relay import Relay
 from serving.service import Service
 from serving.settings import Settings
-from serving.store import now
+from serving.store import Store, now
+from serving.targets.config import Target
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -174,3 +182,97 @@ def pushing(settings: Settings, receiver: Receiver) -> Settings:
     """Settings that push to the receiver."""
     push = {"push_url": receiver.url, "push_secret": SecretStr(PUSH_SECRET)}
     return settings.model_copy(update=push)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What came to the platform."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+
+@dataclass
+class Platform:
+    """A sending platform on loopback: keeps what comes, and answers what the test says."""
+
+    answer: Callable[[Request], tuple[int, dict[str, str], bytes]]
+    requests: list[Request] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    """A platform that answers 200 and `{}` until the test gives it another `answer`."""
+    platform = Platform(lambda _: (200, {}, b"{}"))
+
+    class Handler(BaseHTTPRequestHandler):
+        def serve(self) -> None:
+            parts = urlsplit(self.path)
+            length = int(self.headers.get("content-length", 0))
+            request = Request(
+                self.command,
+                parts.path,
+                parse_qs(parts.query),
+                {k.lower(): v for k, v in self.headers.items()},
+                self.rfile.read(length),
+            )
+            platform.requests.append(request)
+            status, headers, body = platform.answer(request)
+            self.send_response(status)
+            for name, value in {"content-length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_DELETE = serve  # noqa: N815 - the names that http.server calls
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    platform.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield platform
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class Clock:
+    """A clock that a test sets forward."""
+
+    def __init__(self) -> None:
+        self.passed = timedelta()
+
+    def __call__(self) -> datetime:
+        return now() + self.passed
+
+    def forward(self, seconds: float) -> None:
+        self.passed += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def open_relay(settings: Settings, clock: Clock) -> Iterator[Callable[..., Relay]]:
+    """`open_relay(*targets)`: a relay on a store of its own, whose threads do not run."""
+    opened: list[tuple[Relay, Store]] = []
+
+    def make(*targets: Target, **fields: object) -> Relay:
+        store = Store.open(settings.model_copy(update={"targets": targets, **fields}))
+        relay = Relay(store, Metrics(), clock)
+        opened.append((relay, store))
+        return relay
+
+    yield make
+    for relay, store in opened:
+        relay.stop()
+        store.close()

@@ -11,7 +11,10 @@ from typer.main import get_command
 from model.bundle import SHIPPED, Bundle
 from model.labels import Schema
 from model.policy import Policy
+from serving.metrics import Metrics
 from serving.settings import Settings
+from serving.targets.config import read_targets
+from serving.targets.opening import ADAPTERS
 from tingxin import app
 from training.card import model_card
 
@@ -74,6 +77,27 @@ def test_every_command_in_the_docs_exists():
 def test_the_readme_lists_every_setting():
     named = set(re.findall(r"`TINGXIN_([A-Z_]+)`", README))
     assert {name.lower() for name in named} == set(Settings.model_fields)
+
+
+def test_the_targets_in_the_docs_are_ones_that_are_read(tmp_path):
+    operations = (ROOT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+    file = tmp_path / "targets.toml"
+    file.write_text(re.search(r"```toml\n(.*?)```", operations, re.DOTALL)[1], encoding="utf-8")
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    secrets = {f"TINGXIN_SECRET_{name}": secret for name in ("CRM", "TWILIO_US", "BAIDU")}
+    targets = read_targets(file, secrets)
+    assert {target.kind for target in targets} == set(ADAPTERS)
+    own = {key for target in targets for key in type(target).model_fields}
+    explained = set(re.findall(r"`([a-z_]+)`", operations))
+    assert own - {"name", "kind", "secret"} <= explained
+
+
+def test_the_metrics_in_the_docs_exist():
+    operations = (ROOT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| (?:p99|above|0:|a rate)", operations, re.MULTILINE)
+    names = {metric.name for metric in Metrics().registry.collect()}
+    assert len(rows) == 6
+    assert {row.removesuffix("_total") for row in rows} <= names
 
 
 def test_links_lead_somewhere():

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
 from model.classifier import Classifier
-from serving import outbox, tables
+from serving import dead_letters, outbox, tables, target_states
 from serving.events import InboundReply
 from serving.metrics import Metrics
 from serving.receiver import Receiver
@@ -125,11 +125,11 @@ def test_ten_failures_make_a_dead_letter_that_can_be_replayed(
         pass_time(relay)
         relay.deliver_due()
     with relay._store.read() as connection:
-        [dead] = outbox.dead_letters(connection)
+        [dead] = dead_letters.listing(connection)
     assert (dead["attempts"], dead["last_error"]) == (10, "HTTP 500")
     assert relay.deliver_due() == 0
     with relay._store.write() as connection:
-        assert outbox.replay(connection, now()) == (1, 0)
+        assert dead_letters.replay(connection, now()) == (1, 0)
     relay.deliver_due()
     assert receiver.events[-1]["data"]["phone"] == "+8613800000001"
     assert letters(relay)[0].state == "delivered"
@@ -143,12 +143,12 @@ def test_a_dead_letter_is_not_replayed_over_a_later_change(
         connection.execute(tables.outbox.update().values(state="dead"))
     say(1, "START")
     with relay._store.write() as connection:
-        assert outbox.replay(connection, now()) == (0, 1)
+        assert dead_letters.replay(connection, now()) == (0, 1)
     relay.deliver_due()
     assert [e["type"].rpartition(".")[2] for e in receiver.events] == ["released"]
 
 
-def test_410_stops_everything_until_an_operator_replays(
+def test_410_stops_everything_until_an_operator_enables_the_target(
     relay: Relay, receiver: Receiver, say: Say
 ) -> None:
     receiver.answers.append((410, {}))
@@ -157,9 +157,9 @@ def test_410_stops_everything_until_an_operator_replays(
     say(2, "退订")
     pass_time(relay)
     assert relay.deliver_due() == 0
-    assert [letter.state for letter in letters(relay)] == ["pending", "pending"]
+    assert [(le.state, le.attempts) for le in letters(relay) if le.target] == [("pending", 0)] * 2
     with relay._store.write() as connection:
-        outbox.replay(connection, now())
+        assert target_states.enable(connection, "webhook")
     assert relay.deliver_due() == 2
 
 
@@ -195,13 +195,19 @@ def test_a_worker_that_dies_after_sending_sends_again(
     assert len(receiver.events) == 2
 
 
-def test_a_receiver_that_is_not_there_is_a_failed_attempt(relay: Relay, say: Say) -> None:
+def test_a_receiver_that_is_not_there_is_a_failed_attempt(
+    pushing: Settings, classifier: Classifier, reply: Callable[..., InboundReply]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    say(1, "退订")
-    relay._url = f"http://127.0.0.1:{port}/hook"
+    gone = pushing.model_copy(update={"push_url": f"http://127.0.0.1:{port}/hook"})
+    store = Store.open(gone)
+    relay = Relay(store, Metrics())
+    record(store, classifier, [Read("m", reply(1, "退订"), classifier.classify(["退订"])[0])])
     relay.deliver_due()
     assert letters(relay)[0].last_error == "ConnectError"
+    relay.stop()
+    store.close()
 
 
 def test_a_letter_that_cannot_be_opened_holds_up_no_other(

@@ -70,6 +70,12 @@ ROUTES = [
     ("POST", "/v1/queue/q_1", "review"),
     ("GET", "/v1/receipts/rc_1", "read"),
     ("GET", "/v1/stats", "read"),
+    ("GET", "/v1/targets", "read"),
+    ("POST", "/v1/targets/a/enable", "admin"),
+    ("POST", "/v1/targets/a/disable", "admin"),
+    ("GET", "/v1/dead-letters", "read"),
+    ("GET", "/v1/dead-letters/evt_1", "read"),
+    ("POST", "/v1/dead-letters/replay", "admin"),
 ]
 
 

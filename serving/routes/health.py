@@ -9,8 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from serving import outbox, tables
 from serving.problems import Problem
-from serving.relay import is_enabled
 from serving.routes import Running, opens
+from serving.store import now
+from serving.target_views import views
 
 router = APIRouter()
 
@@ -23,20 +24,21 @@ def healthz() -> dict[str, str]:
 @router.get("/readyz")
 def readyz(service: Running) -> dict[str, Any]:
     """Return "ok"; "degraded" where something is amiss though replies are taken; 503 where they are not."""
-    url = service.settings.push_url
     try:
         with service.store.read() as connection:
-            counts = outbox.counts(connection)
-            push = "not configured" if url is None else "ok"
-            if url is not None and not is_enabled(connection, url):
-                push = "disabled by the receiver (410); replay dead letters to enable it"
+            targets = views(connection, service.settings.all_targets, now())
+            counts = _by_state(outbox.counts(connection))
     except SQLAlchemyError as error:
         raise Problem("not-recorded", f"the database fails: {type(error).__name__}") from None
     if not service.intake.takes_replies:
         raise Problem("not-recorded", "the intake has stopped; restart the service")
+    disabled = [t["name"] for t in targets if t["state"] == "disabled"]
+    push = "ok" if service.settings.all_targets else "not configured"
+    if disabled:
+        push = f"disabled: {', '.join(disabled)}; see /v1/targets"
     free_text = service.classifier.reads_free_text
     dead = counts.get("dead", 0)
-    well = free_text and not dead and push in ("ok", "not configured")
+    well = free_text and not dead and not disabled
     return {
         "status": "ok" if well else "degraded",
         "model": "ok" if free_text else "keywords only: the encoder did not load",
@@ -70,5 +72,12 @@ def stats(service: Running) -> dict[str, dict[str, int]]:
             "replies": by(tables.replies.c.action),
             "suppressions": by(tables.suppressions.c.state),
             "queue": by(tables.queue.c.queue, tables.queue.c.state == "open"),
-            "outbox": outbox.counts(connection),
+            "outbox": _by_state(outbox.counts(connection)),
         }
+
+
+def _by_state(counts: dict[tuple[str, str], int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for (_, state), number in counts.items():
+        found[state] = found.get(state, 0) + number
+    return found

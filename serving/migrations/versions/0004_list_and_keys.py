@@ -6,7 +6,7 @@ from alembic import op
 from serving.tables import Moment
 
 revision = "0004_list_and_keys"
-down_revision = "0002_parts"
+down_revision = "0003_targets"
 
 
 def upgrade() -> None:
