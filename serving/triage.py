@@ -159,7 +159,7 @@ def _carry_out(
         phone=store.phones.unseal(row.phone_sealed),
         method="human",
         actor=verdict.actor,
-        reason=verdict.reason or f"人工{verdict.outcome}",
+        reason=verdict.reason.strip() or f"人工{verdict.outcome}",
         receipt_id=receipt_id,
         asked_at=row.vendor_time or row.received_at,
         received_at=now(),

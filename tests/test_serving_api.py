@@ -230,6 +230,17 @@ def test_a_release_needs_a_name_and_a_reason(client: TestClient) -> None:
     assert client.post(path, json={"actor": "李雷", "reason": "再来"}).status_code == 404
 
 
+def test_a_blank_reason_releases_nothing(client: TestClient) -> None:
+    client.post("/v1/replies", json={"phone": PHONE, "text": "少发点吧"})
+    [item] = client.get("/v1/queue").json()["items"]
+    path = f"/v1/queue/{item['id']}"
+    blank = {"outcome": "release", "actor": "李雷", "reason": " "}
+    assert client.post(path, json=blank).status_code == 422
+    assert is_suppressed(client)
+    correction = {"outcome": "correct", "actor": "李雷", "reason": " ", "labels": []}
+    assert client.post(path, json=correction).json()["entry"]["state"] == "released"
+
+
 def test_the_change_feed_continues_where_it_was_left(client: TestClient) -> None:
     client.post("/v1/replies", json={"phone": PHONE, "text": "退订"})
     first = client.get("/v1/suppressions/changes").json()

@@ -49,7 +49,7 @@ def one(item_id: Id, service: Running) -> dict[str, Any]:
 @router.post("/{item_id}")
 def close(item_id: Id, body: VerdictBody, service: Running) -> dict[str, Any]:
     """Record a verdict and do what it says to the list."""
-    if body.outcome == "release" and not body.reason:
+    if body.outcome == "release" and not body.reason.strip():
         raise Problem("invalid", "a release needs a reason")
     if (body.outcome == "correct") != (body.labels is not None):
         raise Problem("invalid", "labels belong to the outcome 'correct', and only to it")
