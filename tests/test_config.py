@@ -1,6 +1,14 @@
 import pytest
 
-from training.config import HUB_RECIPE, RECIPE, Recipe, RecipeError, usual_recipe
+from training.config import (
+    HEAD,
+    HUB_RECIPE,
+    RECIPE,
+    SCHOOL_RECIPE,
+    Recipe,
+    RecipeError,
+    usual_recipe,
+)
 
 
 def test_the_shipped_recipe_is_valid():
@@ -35,9 +43,10 @@ def test_a_whole_number_does_for_a_fraction(tmp_path):
     assert Recipe.read(path).consistency == 1
 
 
-def test_an_encoder_of_ours_gets_our_recipe_and_any_other_the_hubs(tmp_path):
+def test_the_recipe_suits_what_the_encoder_has_learned(tmp_path):
     assert usual_recipe(None) == usual_recipe("") == RECIPE
     assert usual_recipe("hfl/chinese-macbert-base") == usual_recipe(str(tmp_path)) == HUB_RECIPE
     (tmp_path / "pretraining.json").write_text("{}", encoding="utf-8")
+    assert usual_recipe(str(tmp_path)) == SCHOOL_RECIPE
+    (tmp_path / HEAD).write_bytes(b"")
     assert usual_recipe(str(tmp_path)) == RECIPE
-    assert Recipe.read(HUB_RECIPE).matrix_rate == 0

@@ -7,11 +7,11 @@ import torch
 from transformers import AutoModel
 
 from model.labels import Schema
-from training.config import Recipe
+from training.config import HEAD, Recipe
 from training.dataset import DatasetError
 from training.finetune import Trained, load_base, load_head
 from training.intermediate import labelled_lines, line_key, read_labels, school
-from training.pretrain import HEAD, PretrainConfig, pretrain
+from training.pretrain import PretrainConfig, pretrain
 
 SCHEMA = Schema.read(Path(__file__).parents[1] / "data" / "labels.toml")
 SHIPPED = Path(__file__).parents[1] / "data" / "corpora_labels.tsv"

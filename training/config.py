@@ -8,13 +8,15 @@ from typing import Any
 
 RECIPE = Path(__file__).parent / "recipe.toml"  # for the shipped encoder
 SCHOOL_RECIPE = Path(__file__).parent / "recipe_school.toml"  # for one that has met no labels
+HEAD = "head.safetensors"  # beside an encoder that has learned labels: how it reads them
 HUB_RECIPE = Path(__file__).parent / "recipe_hub.toml"  # for encoders of the hub's usual sizes
 
 
 def usual_recipe(base: str | None) -> Path:
-    """Return the recipe that suits a base: an encoder of `tingxin pretrain` (also the shipped one), or the hub's."""
-    ours = not base or (Path(base) / "pretraining.json").is_file()
-    return RECIPE if ours else HUB_RECIPE
+    """Return the recipe that suits a base: an encoder of ours with learned labels, one without, or the hub's."""
+    if not base or (Path(base) / HEAD).is_file():
+        return RECIPE
+    return SCHOOL_RECIPE if (Path(base) / "pretraining.json").is_file() else HUB_RECIPE
 
 
 class RecipeError(ValueError):

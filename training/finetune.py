@@ -5,6 +5,7 @@ bf16 and several processes are `accelerate`'s business: `accelerate launch` (one
 plain call.
 """
 
+import json
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -29,10 +30,9 @@ from model.encoder import ReplyEncoder
 from model.labels import Schema
 from model.scorer import encode
 from model.text import normalise
-from training.config import Recipe
+from training.config import HEAD, Recipe
 from training.dataset import Row, matrix
 from training.optimise import build
-from training.pretrain import HEAD
 from training.synthesis import perturb
 
 ENCODER = Path(__file__).parents[1] / "model" / "encoder"
@@ -119,6 +119,18 @@ def load_head(network: ReplyEncoder, names: Sequence[str], folder: Path) -> int:
             network.reading.weight[here] = parts["reading"][there]
             network.bias[here] = parts["bias"][there]
     return len(known)
+
+
+def met_labels(base: str) -> dict[str, int]:
+    """Return how many `lines` and `corpus` messages an encoder has learned the labels of; empty for none.
+
+    `base` as for `load_base`.
+    """
+    record = (Path(base) if base else ENCODER) / "pretraining.json"
+    if not record.is_file():
+        return {}
+    labels = json.loads(record.read_text(encoding="utf-8")).get("labels", {})
+    return {name: labels[name] for name in ("lines", "corpus") if name in labels}
 
 
 def collate(ids: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from training.diagnose import mistakes, reliability, under_noise
 from training.distill import cross_fit, soft_targets
 from training.evaluate import compare, evaluate
 from training.export import write_parts
-from training.finetune import finetune
+from training.finetune import finetune, met_labels
 
 console = Console(stderr=True)
 
@@ -99,6 +99,7 @@ def train(data: Path, out: Path, recipe: Recipe, real: Path | None = None) -> Ru
     provenance = {
         "max_length": recipe.max_length,
         "recipe": asdict(recipe),
+        "encoder": met_labels(recipe.base),
         "corpus": {name: len(part) for name, part in [("train", train_rows), *sets.items()]},
         "losses": [round(x, 4) for x in trained.losses],
         "cores": torch.get_num_threads(),

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from model.text import normalise
+from training.config import HEAD
 from training.optimise import Optimisers, build
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,6 @@ SPECIAL = [PAD, UNKNOWN, START, END, MASK]
 # Few different shapes: allocators and kernel caches grow with every new one, by gigabytes in an hour.
 WIDTH_STEP, MASK_STEP = 16, 256
 IGNORED = -100
-HEAD = "head.safetensors"  # beside an encoder that has learned labels: how it reads them
 
 
 @dataclass(frozen=True, slots=True)
