@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serving import push_commands, upkeep_cli
+from serving.breaker_cli import breaker
 from serving.command import fail as _fail
 from serving.command import opened as _store
 from serving.command import phone as _phone
@@ -303,6 +304,7 @@ def mount(parent: typer.Typer) -> None:
     parent.command()(upkeep_cli.erase)
     parent.command()(upkeep_cli.backup)
     parent.command()(upkeep_cli.restore)
+    parent.add_typer(breaker, name="breaker")
     parent.add_typer(list_, name="list")
     parent.add_typer(keys, name="keys")
     parent.add_typer(suppress, name="suppress")

@@ -213,6 +213,17 @@ parts = Table(
     Index("ix_parts_sender", "phone_hmac", "ref"),
 )
 
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("name", String(60), primary_key=True),  # what is watched: model, or a source
+    Column("latest", Text, nullable=False),  # the window, one 0 or 1 for each reply
+    Column("usual_yes", Float, nullable=False),
+    Column("usual_seen", Float, nullable=False),
+    Column("opened_at", Moment),
+    Column("held", Integer, nullable=False),
+)
+
 templates = Table(
     "templates",
     metadata,

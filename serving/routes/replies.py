@@ -1,6 +1,7 @@
 """Replies come in: /v1/classify, /v1/replies; receipts go out: /v1/receipts/{id}."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -8,6 +9,7 @@ from pydantic import Field
 
 from model.classifier import TextTooLong
 from serving import receipts
+from serving.auth import Caller
 from serving.events import InboundReply
 from serving.intake import IntakeClosed, IntakeFull, Outcome
 from serving.phones import PhoneError
@@ -38,10 +40,11 @@ def classify(body: Texts, service: Running) -> dict[str, Any]:
     return {"bundle": version, "predictions": [p.row() for p in predictions]}
 
 
-@router.post("/replies", dependencies=[Depends(opens("ingest"))])
+@router.post("/replies")
 def post_replies(
     body: GenericReply | Annotated[list[GenericReply], Field(min_length=1, max_length=MAX_REPLIES)],
     service: Running,
+    caller: Annotated[Caller, Depends(opens("ingest"))],
 ) -> dict[str, Any]:
     """Take one reply or up to 1,000 in, and answer with what was decided on each, in order.
 
@@ -53,7 +56,7 @@ def post_replies(
     replies: list[InboundReply | str] = []
     for one in given:
         try:
-            replies.append(one.reply(received_at))
+            replies.append(replace(one.reply(received_at), key_id=caller.key_id))
         except PhoneError as fault:
             replies.append(f"phone is {fault}")
     outcomes = iter(submit(service, [r for r in replies if isinstance(r, InboundReply)]))
