@@ -17,6 +17,7 @@ from serving.command import fail as _fail
 from serving.command import opened as _store
 from serving.command import phone as _phone
 from serving.list_cli import list_
+from serving.receipts_cli import receipts
 
 if TYPE_CHECKING:
     from serving.store import Store
@@ -25,7 +26,6 @@ SAMPLES = Path(__file__).parents[1] / "data" / "sample"  # of the checkout
 
 keys = typer.Typer(no_args_is_help=True, help="API 密钥 / API keys")
 suppress = typer.Typer(no_args_is_help=True, help="退订名单 / the opt-out list")
-receipts = typer.Typer(no_args_is_help=True, help="决定凭据 / receipts of decisions")
 
 ListName = Annotated[str, typer.Option("--list", help="名单 / list; unset: TINGXIN_BRAND_LIST")]
 Actor = Annotated[str, typer.Option(help="经办人 / who does it, by name")]
@@ -268,19 +268,6 @@ def import_(
     typer.echo(f"新增 {done.added},已有 {done.already} / added {done.added}, known {done.already}")
     if done.refused:
         _fail(f"{done.refused} lines could not be read")
-
-
-@receipts.command("verify")
-def verify() -> None:
-    """校验凭据链 / Verify that no receipt was changed or taken out. Exit status 1 if one was."""
-    from serving.receipts import verify as walk
-
-    with _store() as store, store.read() as connection:
-        verdict = walk(connection)
-    if not verdict.holds:
-        typer.echo(f"凭据链断裂 / receipt {verdict.fault_at} {verdict.fault}", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"凭据链完整,共 {verdict.checked} 条 / the chain holds, {verdict.checked} receipts")
 
 
 def _first_key(store: "Store") -> None:

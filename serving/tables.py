@@ -82,6 +82,8 @@ chain = Table(
     # The last receipt whose retention has ended: the chain that is kept begins after it.
     Column("base_seq", BigInteger, nullable=False, server_default="0"),
     Column("base_hash", String(64), nullable=False, server_default="0" * 64),
+    # Up to here the chain binds bodies themselves, after it their digests.
+    Column("plain_until", BigInteger, nullable=False, server_default="0"),
 )
 
 receipts = Table(

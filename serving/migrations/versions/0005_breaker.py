@@ -19,3 +19,6 @@ def upgrade() -> None:
         sa.Column("opened_at", Moment()),
         sa.Column("held", sa.Integer(), nullable=False),
     )
+    plain = sa.Column("plain_until", sa.BigInteger(), nullable=False, server_default="0")
+    op.add_column("chain", plain)
+    op.execute("UPDATE chain SET plain_until = seq")
