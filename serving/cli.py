@@ -27,6 +27,8 @@ SAMPLES = Path(__file__).parents[1] / "data" / "sample"  # of the checkout
 keys = typer.Typer(no_args_is_help=True, help="API 密钥 / API keys")
 suppress = typer.Typer(no_args_is_help=True, help="退订名单 / the opt-out list")
 
+STOP_SECONDS = 20  # for requests under way; orchestrators kill after 30
+
 ListName = Annotated[str, typer.Option("--list", help="名单 / list; unset: TINGXIN_BRAND_LIST")]
 Actor = Annotated[str, typer.Option(help="经办人 / who does it, by name")]
 Reason = Annotated[str, typer.Option(help="理由 / why")]
@@ -67,6 +69,7 @@ def serve(
         port=settings.port if port is None else port,
         access_log=False,  # its lines hold paths, and paths hold numbers and keys
         log_config=None,
+        timeout_graceful_shutdown=STOP_SECONDS,
         proxy_headers=False,  # whom X-Forwarded-For may be believed from is a setting of ours
     )
     sock = config.bind_socket()

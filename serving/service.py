@@ -66,6 +66,7 @@ class Service:
         self.intake.stop()
         self.relay.stop()
         self.store.close()
+        log.info("stopped")
 
     def submit(self, replies: Sequence[InboundReply]) -> list[Outcome]:
         """Take replies in; return once all are on disk with what follows from them.
