@@ -47,16 +47,18 @@ def serve(
     from serving.metrics import Metrics
     from serving.relay import Relay
     from serving.service import load_classifier
+    from serving.settings import SettingsError
     from serving.targets import TargetFault
+    from serving.traces import Traces
 
     log_to_stderr()
     with _store() as store:
         settings = store.settings
         try:
-            Relay(
-                store, Metrics()
-            ).stop()  # a target that cannot work is refused now, not in the dark
-        except TargetFault as fault:
+            # What cannot work is refused now, not in the dark.
+            Relay(store, Metrics()).stop()
+            Traces.open(settings).close()
+        except (TargetFault, SettingsError) as fault:
             _fail(str(fault))
         _first_key(store)
     try:

@@ -51,6 +51,7 @@ class Settings(BaseModel):
     push_secret: SecretStr | None = None  # whsec_…, shared with the receiver; several: all sign
     # In the environment: the path of targets.toml, which is read with its secrets.
     targets: Annotated[tuple[Target, ...], NoDecode] = Field(default=(), repr=False)
+    traces_url: HttpUrl | None = None  # of an OTLP collector (http/protobuf); unset: no traces
     brand_list: str = Field(default="default", pattern=r"^[\w.-]{1,50}$")
     phone_key: SecretStr | None = None  # unset: a file under home, made at the first start
     list_numbers: Literal["sealed", "masked"] = "sealed"  # "masked": the list cannot be exported
