@@ -11,6 +11,7 @@ from serving.middleware import BodyLimit, RequestLog, SecurityHeaders
 from serving.routes import health, inbound, pushes, queue, replies, suppressions, templates
 from serving.service import Service
 from serving.settings import Settings
+from serving.traces import RequestTrace
 
 
 def create_app(settings: Settings, classifier: Classifier | None = None) -> FastAPI:
@@ -40,5 +41,6 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> Fast
     streamed = {suppressions.IMPORT: settings.max_import_bytes}
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, streamed=streamed)
     app.add_middleware(RequestLog)
+    app.add_middleware(RequestTrace)
     app.add_middleware(SecurityHeaders)
     return app

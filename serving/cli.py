@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from serving import push_commands, upkeep_cli
+from serving.breaker_cli import breaker
 from serving.command import fail as _fail
 from serving.command import opened as _store
 from serving.command import phone as _phone
 from serving.list_cli import list_
+from serving.receipts_cli import receipts
 
 if TYPE_CHECKING:
     from serving.store import Store
@@ -24,7 +26,8 @@ SAMPLES = Path(__file__).parents[1] / "data" / "sample"  # of the checkout
 
 keys = typer.Typer(no_args_is_help=True, help="API 密钥 / API keys")
 suppress = typer.Typer(no_args_is_help=True, help="退订名单 / the opt-out list")
-receipts = typer.Typer(no_args_is_help=True, help="决定凭据 / receipts of decisions")
+
+STOP_SECONDS = 20  # for requests under way; orchestrators kill after 30
 
 ListName = Annotated[str, typer.Option("--list", help="名单 / list; unset: TINGXIN_BRAND_LIST")]
 Actor = Annotated[str, typer.Option(help="经办人 / who does it, by name")]
@@ -44,16 +47,18 @@ def serve(
     from serving.metrics import Metrics
     from serving.relay import Relay
     from serving.service import load_classifier
+    from serving.settings import SettingsError
     from serving.targets import TargetFault
+    from serving.traces import Traces
 
     log_to_stderr()
     with _store() as store:
         settings = store.settings
         try:
-            Relay(
-                store, Metrics()
-            ).stop()  # a target that cannot work is refused now, not in the dark
-        except TargetFault as fault:
+            # What cannot work is refused now, not in the dark.
+            Relay(store, Metrics()).stop()
+            Traces.open(settings).close()
+        except (TargetFault, SettingsError) as fault:
             _fail(str(fault))
         _first_key(store)
     try:
@@ -66,6 +71,7 @@ def serve(
         port=settings.port if port is None else port,
         access_log=False,  # its lines hold paths, and paths hold numbers and keys
         log_config=None,
+        timeout_graceful_shutdown=STOP_SECONDS,
         proxy_headers=False,  # whom X-Forwarded-For may be believed from is a setting of ours
     )
     sock = config.bind_socket()
@@ -269,19 +275,6 @@ def import_(
         _fail(f"{done.refused} lines could not be read")
 
 
-@receipts.command("verify")
-def verify() -> None:
-    """校验凭据链 / Verify that no receipt was changed or taken out. Exit status 1 if one was."""
-    from serving.receipts import verify as walk
-
-    with _store() as store, store.read() as connection:
-        verdict = walk(connection)
-    if not verdict.holds:
-        typer.echo(f"凭据链断裂 / receipt {verdict.fault_at} {verdict.fault}", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"凭据链完整,共 {verdict.checked} 条 / the chain holds, {verdict.checked} receipts")
-
-
 def _first_key(store: "Store") -> None:
     """Make and print an admin key where there is none yet."""
     from serving import auth
@@ -303,6 +296,7 @@ def mount(parent: typer.Typer) -> None:
     parent.command()(upkeep_cli.erase)
     parent.command()(upkeep_cli.backup)
     parent.command()(upkeep_cli.restore)
+    parent.add_typer(breaker, name="breaker")
     parent.add_typer(list_, name="list")
     parent.add_typer(keys, name="keys")
     parent.add_typer(suppress, name="suppress")

@@ -76,12 +76,20 @@ class InboundReply:
     # What the vendor's own opt-out service has already taken the message for; "" where it says nothing.
     effect: Literal["", "opt_out", "resume"] = field(default="", repr=False)
     part: Part | None = field(default=None, repr=False)  # None: the message is whole
+    key_id: str = field(
+        default="", repr=False
+    )  # of the API key that it came with; "" where the vendor signs
 
     def __post_init__(self) -> None:
         for name in ("id", "text", "to", "signature", "campaign"):
             object.__setattr__(self, name, storable(getattr(self, name)))
         if self.vendor_time is not None and not 2000 <= self.vendor_time.year < 3000:
             object.__setattr__(self, "vendor_time", None)  # a broken clock, or a field left empty
+
+    @property
+    def source(self) -> str:
+        """Who told us, as far as it proved itself: the vendor, and whose key it used."""
+        return f"{self.vendor}:{self.key_id}" if self.key_id else self.vendor
 
     @property
     def asked_at(self) -> datetime:

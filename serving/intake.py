@@ -21,6 +21,7 @@ from serving.metrics import Metrics
 from serving.record import Read, record, stored
 from serving.store import Store, now
 from serving.templates import Templates
+from serving.traces import OFF, Traces
 
 BATCH = 256
 LINGER = 0.003  # seconds a batch waits for company
@@ -67,6 +68,7 @@ class Intake:
         templates: Templates,
         metrics: Metrics,
         on_commit: Callable[[], None],
+        traces: Traces = OFF,
     ) -> None:
         self._store = store
         self._classifier = classifier
@@ -75,6 +77,7 @@ class Intake:
         self._templates = templates
         self._metrics = metrics
         self._on_commit = on_commit
+        self._traces = traces
         self._capacity = store.settings.intake_capacity
         self._waiting: deque[_Waiting] = deque()
         self._changed = Condition()
@@ -136,7 +139,8 @@ class Intake:
     def _settle_safely(self, replies: Sequence[InboundReply]) -> list[Outcome]:
         """Settle a batch; where that fails, each reply for itself, so that one cannot sink the others."""
         try:
-            outcomes = self._settle(replies)
+            with self._traces.span("intake.batch", replies=len(replies)):
+                outcomes = self._settle(replies)
         except Exception as error:  # whatever it is, the thread must live and the callers must hear
             # The class only: a database driver's message may quote what it choked on.
             log.error("batch_failed", error=type(error).__name__, replies=len(replies))
@@ -155,8 +159,10 @@ class Intake:
         for key, reply in zip(keys, replies, strict=True):
             if key not in known:
                 fresh.setdefault(key, reply)
-        read, refused = self._read(fresh)
-        made = record(self._store, self._classifier, read) if read else []
+        with self._traces.span("intake.read", replies=len(fresh)):
+            read, refused = self._read(fresh)
+        with self._traces.span("intake.record", replies=len(read)):
+            made = record(self._store, self._classifier, read) if read else []
         fresh_decisions = {
             (r.reply.vendor, r.message_id): decision for r, decision in zip(read, made, strict=True)
         }

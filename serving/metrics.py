@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from serving import outbox, target_states
+from serving import guard, outbox, target_states
 from serving.store import Store, now
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
@@ -58,11 +58,25 @@ class Metrics:
             "intake_waiting", "Replies waiting to be read and recorded", registry=registry
         )
 
+        self.breaker_open = Gauge(
+            "breaker_open", "1: opt-outs from here are a flood", ["watch"], registry=registry
+        )
+        self.breaker_share = Gauge(
+            "breaker_share",
+            "Share of opt-outs among the latest replies",
+            ["watch"],
+            registry=registry,
+        )
+        self.breaker_usual_share = Gauge(
+            "breaker_usual_share", "The share before those", ["watch"], registry=registry
+        )
+
     def exposition(self, store: Store) -> bytes:
         """Return all metrics in Prometheus' text format, those of the outbox read afresh."""
         with store.read() as connection:
             oldest, counts = outbox.oldest_pending(connection), outbox.counts(connection)
             known = target_states.states(connection)
+            watches = guard.watches(connection)
         at = now()
         for state in outbox.STATES:
             number = sum(n for (_, found), n in counts.items() if found == state)
@@ -78,4 +92,8 @@ class Metrics:
         for name in configured:
             disabled = name in known and known[name].disabled_at is not None
             self.push_enabled.labels(name).set(not disabled)
+        for watch in watches:
+            self.breaker_open.labels(watch.name).set(watch.is_open)
+            self.breaker_share.labels(watch.name).set(watch.share)
+            self.breaker_usual_share.labels(watch.name).set(watch.usual)
         return generate_latest(self.registry)

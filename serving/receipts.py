@@ -1,9 +1,12 @@
 """Receipts: one per decision, each bound to the one before it, so that none can be changed or taken out.
 
-    hash = SHA-256(previous hash + "\\n" + canonical JSON of the body)
+    digest = SHA-256(canonical JSON of the body)
+    hash = SHA-256(previous hash + "\\n" + digest), both in hexadecimal
 
 The body is stored as the very text that was hashed. It holds keyed hashes of the number and the text,
-never themselves, and so may be kept, shown and exported after the text's own retention has ended.
+never themselves, and so may be kept, shown and exported after the text's own retention has ended. Its digest
+stands in for it where one person's receipts are shown in their places and others' are not (`dossier.py`).
+Receipts up to `chain.plain_until` are from before: there the body itself stands in place of its digest.
 """
 
 import json
@@ -29,9 +32,14 @@ def canonical(body: dict[str, Any]) -> str:
     return json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def chained(previous: str, body: str) -> str:
-    """Return the hash of a body that follows a receipt with hash `previous`."""
-    return sha256(f"{previous}\n{body}".encode()).hexdigest()
+def digest(body: str) -> str:
+    """Return what stands for a body in the chain."""
+    return sha256(body.encode()).hexdigest()
+
+
+def chained(previous: str, what: str) -> str:
+    """Return the hash of what follows a receipt with hash `previous`: a body's digest."""
+    return sha256(f"{previous}\n{what}".encode()).hexdigest()
 
 
 def new_id() -> str:
@@ -57,19 +65,19 @@ class Chain:
     def append(self, receipt_id: str, body: dict[str, Any], at: datetime) -> None:
         """Add a receipt; it is written when the block ends."""
         text = canonical({"id": receipt_id, "at": at.isoformat(), **body})
-        digest = chained(self._hash, text)
+        following = chained(self._hash, digest(text))
         self._seq += 1
         self._new.append(
             {
                 "id": receipt_id,
                 "seq": self._seq,
                 "prev_hash": self._hash,
-                "hash": digest,
+                "hash": following,
                 "body": text,
                 "created_at": at,
             }
         )
-        self._hash = digest
+        self._hash = following
 
     def __exit__(
         self,
@@ -89,6 +97,10 @@ class Verdict:
     checked: int
     fault_at: int | None = None
     fault: str = ""
+    number: int = 0  # of the last receipt
+    hash: str = (
+        ""  # of the last receipt: whoever has noted it can tell a chain that was written anew
+    )
 
     @property
     def holds(self) -> bool:
@@ -108,7 +120,7 @@ def verify(connection: Connection) -> Verdict:
             if row.seq != seq + 1:
                 return Verdict(seq, seq + 1, "is missing")
             seq = row.seq
-            if row.prev_hash != previous or row.hash != chained(previous, row.body):
+            if row.prev_hash != previous or row.hash != _following(previous, row, head):
                 return Verdict(seq - 1, seq, "was changed after it was written")
             body = json.loads(row.body)
             if body["id"] != row.id:
@@ -120,7 +132,11 @@ def verify(connection: Connection) -> Verdict:
         return Verdict(seq, head.base_seq, "is missing: no receipt speaks of its purge")
     if (head.seq, head.hash) != (seq, previous):
         return Verdict(seq, seq + 1, "is missing: the chain's head knows of more")
-    return Verdict(seq - head.base_seq)
+    return Verdict(seq - head.base_seq, number=seq, hash=previous)
+
+
+def _following(previous: str, row: Any, head: Any) -> str:
+    return chained(previous, row.body if row.seq <= head.plain_until else digest(row.body))
 
 
 def read(connection: Connection, receipt_id: str) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """What one batch of decisions writes, all in one transaction: replies, receipts, entries, items, events."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -13,6 +13,7 @@ from model.classifier import Classifier, Prediction
 from serving import receipts, tables, triage
 from serving.echoes import Subtracted
 from serving.events import InboundReply
+from serving.guard import Guard
 from serving.phones import masked
 from serving.store import Store, now
 from serving.suppressions import Entry, Suppressions, Wish
@@ -53,13 +54,17 @@ def record(store: Store, classifier: Classifier, batch: Sequence[Read]) -> list[
     decisions, rows = [], []
     with store.write() as connection, receipts.Chain(connection) as chain:
         suppressions = Suppressions(connection, store, at)
+        guard = Guard(connection, chain, store, at)
+        guard.meet([read.reply for read in batch])
         for read in batch:
             decision, row = _record_one(
-                connection, chain, suppressions, store, classifier, read, at
+                connection, chain, suppressions, guard, store, classifier, read, at
             )
             decisions.append(decision)
             rows.append(row)
         connection.execute(tables.replies.insert(), rows)
+        guard.keep()
+    guard.announce()
     return decisions
 
 
@@ -67,12 +72,17 @@ def _record_one(
     connection: Connection,
     chain: receipts.Chain,
     suppressions: Suppressions,
+    guard: Guard,
     store: Store,
     classifier: Classifier,
     read: Read,
     at: datetime,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    reply, prediction = read.reply, read.prediction
+    reply = read.reply
+    prediction, breaker = guard.passed(
+        reply, read.prediction, classifier.bundle.policy, classifier.reads_free_text
+    )
+    read = replace(read, prediction=prediction)
     reply_id, receipt_id = f"rp_{uuid4().hex}", receipts.new_id()
     key = store.phones.key(reply.phone)
     touched = _apply(suppressions, store.settings.brand_list, read, receipt_id)
@@ -88,6 +98,7 @@ def _record_one(
         "subtracted": [stretch.row() for stretch in read.subtracted],
         "entries": [{"id": e.id, "scope": e.scope, "state": e.state} for e in touched],
         "queue_item": item_id,
+        "breaker": breaker,  # None: it let the decision stand
     }
     body = decision | {
         "kind": "reply",

@@ -21,6 +21,7 @@ from serving.store import Store, now
 from serving.targets import Adapter, Message, Outcome, TargetFault
 from serving.targets.config import Target
 from serving.targets.opening import open_target
+from serving.traces import OFF, Traces
 
 AT_ONCE = 8  # calls under way
 ROUND = 32  # calls made together; at 10 s each, eight at once, well within the lease
@@ -34,11 +35,15 @@ Clock = Callable[[], datetime]
 class Relay:
     """The workers of all targets. Without a target it does nothing and the events wait, in sight."""
 
-    def __init__(self, store: Store, metrics: Metrics, clock: Clock = now) -> None:
+    def __init__(
+        self, store: Store, metrics: Metrics, clock: Clock = now, traces: Traces = OFF
+    ) -> None:
         """Open the targets; raise TargetFault if one cannot work as configured."""
         self._store = store
         targets = store.settings.all_targets
-        self._lanes = [_Lane(store, metrics, clock, t, open_target(t), targets) for t in targets]
+        self._lanes = [
+            _Lane(store, metrics, clock, traces, t, open_target(t), targets) for t in targets
+        ]
         if targets:
             with store.write() as connection:
                 target_states.register(connection, [t.name for t in targets])
@@ -87,6 +92,7 @@ class _Lane:
         store: Store,
         metrics: Metrics,
         clock: Clock,
+        traces: Traces,
         target: Target,
         adapter: Adapter,
         targets: Sequence[Target],
@@ -94,6 +100,7 @@ class _Lane:
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._traces = traces
         self._target = target
         self._adapter = adapter
         self._targets = targets  # of this process: new events are handed to all of them
@@ -123,7 +130,8 @@ class _Lane:
             calls, unreadable = self._take(connection, at)
         if not calls and not unreadable:
             return 0
-        outcomes = self._runner.run(self._send_all(calls))
+        with self._traces.span("push", target=self._target.name, calls=len(calls)):
+            outcomes = self._runner.run(self._send_all(calls))
         results = list(unreadable)
         for call, said in zip(calls, outcomes, strict=True):
             results += [(le, out, call.alone) for le, out in zip(call.letters, said, strict=True)]

@@ -15,6 +15,7 @@ from serving.relay import Relay
 from serving.settings import Settings
 from serving.store import Store
 from serving.templates import Templates
+from serving.traces import Traces
 from serving.vendors import vendors
 
 log = structlog.get_logger()
@@ -39,6 +40,7 @@ class Service:
 
     def __init__(self, settings: Settings, classifier: Classifier | None = None) -> None:
         self.settings = settings
+        self.traces = Traces.open(settings)
         self.classifier = classifier or load_classifier(settings)
         self.store = Store.open(settings)
         self.rate_limit = RateLimit(settings.requests_per_minute)
@@ -46,9 +48,9 @@ class Service:
         self.metrics.model_ready.set(self.classifier.reads_free_text)
         self.vendors = vendors(settings)
         self.templates = Templates(self.store, self.classifier.bundle.rules)
-        self.relay = Relay(self.store, self.metrics)
+        self.relay = Relay(self.store, self.metrics, traces=self.traces)
         self.intake = Intake(
-            self.store, self.classifier, self.templates, self.metrics, self.relay.wake
+            self.store, self.classifier, self.templates, self.metrics, self.relay.wake, self.traces
         )
         self.parts = Parts(self.store, self.intake.submit)
 
@@ -66,6 +68,8 @@ class Service:
         self.intake.stop()
         self.relay.stop()
         self.store.close()
+        self.traces.close()
+        log.info("stopped")
 
     def submit(self, replies: Sequence[InboundReply]) -> list[Outcome]:
         """Take replies in; return once all are on disk with what follows from them.

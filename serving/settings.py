@@ -51,6 +51,7 @@ class Settings(BaseModel):
     push_secret: SecretStr | None = None  # whsec_…, shared with the receiver; several: all sign
     # In the environment: the path of targets.toml, which is read with its secrets.
     targets: Annotated[tuple[Target, ...], NoDecode] = Field(default=(), repr=False)
+    traces_url: HttpUrl | None = None  # of an OTLP collector (http/protobuf); unset: no traces
     brand_list: str = Field(default="default", pattern=r"^[\w.-]{1,50}$")
     phone_key: SecretStr | None = None  # unset: a file under home, made at the first start
     list_numbers: Literal["sealed", "masked"] = "sealed"  # "masked": the list cannot be exported
@@ -61,6 +62,11 @@ class Settings(BaseModel):
     keep_released_days: int = Field(default=153, ge=1)  # list entries, from their release
     keep_receipts_days: int = Field(default=1826, ge=1)  # receipts, and what is left of replies
     requests_per_minute: int = Field(default=6000, ge=0)  # of each key; 0: any number
+    # The breaker (serving/breaker.py): when opt-outs by the model, or from one source, are a flood.
+    breaker_window: int = Field(default=500, ge=0, le=100_000)  # latest replies; 0: no breaker
+    breaker_factor: float = Field(default=3.0, gt=1)  # of the usual odds
+    breaker_history: int = Field(default=2000, ge=1)  # replies before it may open
+    breaker_max_held: int = Field(default=100, ge=0)  # numbers held while open; beyond: review
     intake_capacity: int = Field(default=10_000, ge=1)  # replies waiting; beyond it callers get 429
 
     # How vendors reach us and prove themselves; see docs/VENDORS.md. Several secrets, parted by commas,

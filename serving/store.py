@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection, Engine, make_url
@@ -106,8 +107,18 @@ def among(
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the schema up to date within the caller's transaction."""
+    """Bring the schema up to date within the caller's transaction.
+
+    Raises SettingsError where a newer Tingxin made it: old code must not write into tables it does not know.
+    """
     script = ScriptDirectory(str(MIGRATIONS))
+    known = {revision.revision for revision in script.walk_revisions()}
+    found = set(MigrationContext.configure(connection).get_current_heads())
+    if not found <= known:
+        raise SettingsError(
+            f"the database is of a newer version of Tingxin (schema {', '.join(sorted(found - known))}); "
+            "install that version, or restore the backup from before the upgrade"
+        )
 
     def steps(revision: Any, _context: Any) -> Any:
         return script._upgrade_revs("head", revision)

@@ -82,6 +82,8 @@ chain = Table(
     # The last receipt whose retention has ended: the chain that is kept begins after it.
     Column("base_seq", BigInteger, nullable=False, server_default="0"),
     Column("base_hash", String(64), nullable=False, server_default="0" * 64),
+    # Up to here the chain binds bodies themselves, after it their digests.
+    Column("plain_until", BigInteger, nullable=False, server_default="0"),
 )
 
 receipts = Table(
@@ -211,6 +213,17 @@ parts = Table(
     Column("read_at", Moment, index=True),
     UniqueConstraint("vendor", "vendor_id"),
     Index("ix_parts_sender", "phone_hmac", "ref"),
+)
+
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("name", String(60), primary_key=True),  # what is watched: model, or a source
+    Column("latest", Text, nullable=False),  # the window, one 0 or 1 for each reply
+    Column("usual_yes", Float, nullable=False),
+    Column("usual_seen", Float, nullable=False),
+    Column("opened_at", Moment),
+    Column("held", Integer, nullable=False),
 )
 
 templates = Table(

@@ -154,6 +154,9 @@ def _carry_out(
 ) -> Entry | None:
     entry = _entry(connection, row)
     says_opt_out = verdict.outcome == "correct" and OPT_OUT in verdict.labels
+    if verdict.outcome == "confirm" and row.action == "review":
+        # What the model wanted done, and the breaker left to this person.
+        says_opt_out = row.decision.get("breaker") is not None
     wish = Wish(
         list=row.list,
         phone=store.phones.unseal(row.phone_sealed),

@@ -1,5 +1,6 @@
 """Documentation cannot drift: what the docs say is compared with what the code does."""
 
+import json
 import re
 import subprocess
 import sys
@@ -96,8 +97,26 @@ def test_the_metrics_in_the_docs_exist():
     operations = (ROOT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)`[^|]*\| (?:p99|above|0:|a rate)", operations, re.MULTILINE)
     names = {metric.name for metric in Metrics().registry.collect()}
-    assert len(rows) == 6
+    assert len(rows) == 9
     assert {row.removesuffix("_total") for row in rows} <= names
+
+
+def test_the_dashboard_shows_metrics_that_exist():
+    board = json.loads((ROOT / "docs" / "grafana.json").read_text(encoding="utf-8"))
+    samples = set()
+    for metric in Metrics().registry.collect():
+        ends = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
+        samples |= {metric.name + end for end in ends.get(metric.type, [""])}
+    shown = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    language = {"histogram_quantile", "rate", "sum", "max", "min", "by"}
+    named = set()
+    for expression in shown:
+        bare = re.sub(r"\{.*?\}|\[.*?\]|by \(.*?\)", "", expression)
+        named |= set(re.findall(r"[a-z_]{2,}", bare)) - language
+    assert named <= samples
+    # And what there is to be measured is shown.
+    bases = {re.sub("_(total|bucket|count|sum)$", "", sample) for sample in samples}
+    assert bases == {re.sub("_(total|bucket)$", "", name) for name in named}
 
 
 def test_links_lead_somewhere():

@@ -69,6 +69,7 @@ ROUTES = [
     ("GET", "/v1/queue/q_1", "review"),
     ("POST", "/v1/queue/q_1", "review"),
     ("GET", "/v1/receipts/rc_1", "read"),
+    ("POST", "/v1/receipts/export", "admin"),
     ("GET", "/v1/stats", "read"),
     ("GET", "/v1/targets", "read"),
     ("POST", "/v1/targets/a/enable", "admin"),

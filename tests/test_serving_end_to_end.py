@@ -70,6 +70,9 @@ class Process:
     def kill(self) -> None:
         self._process.kill()
 
+    def terminate(self) -> None:
+        self._process.terminate()
+
     def reap(self) -> None:
         """Kill it if it still runs, and close its pipes."""
         self._process.kill()
@@ -200,6 +203,47 @@ def test_a_kill_loses_no_acknowledged_reply_and_no_push(
         assert not connection.execute(undelivered).all()
         blocked = connection.scalar(sa.select(sa.func.count()).select_from(tables.suppressions))
     assert blocked == len(told)
+    store.close()
+
+
+def test_a_stop_answers_what_it_has_taken_and_takes_nothing_that_it_does_not_answer(
+    start: Callable[[], Process], environment: dict[str, str]
+) -> None:
+    """SIGTERM while four callers post: what is in the database and what was acknowledged are the same."""
+    process = start()
+    acknowledged: set[str] = set()
+    turned_away: list[int] = []
+
+    def post(first: int) -> None:
+        replies = [
+            {"id": f"m{n}", "phone": f"1390000{n:04}", "text": "退订"}
+            for n in range(first, first + 10)
+        ]
+        try:
+            # A connection of its own: on one that is kept alive, closing and sending may cross.
+            answer = httpx2.post(
+                f"{process.url}/v1/replies",
+                json=replies,
+                headers={"x-api-key": process.key},
+                timeout=30,
+                trust_env=False,
+            )
+        except httpx2.TransportError:
+            turned_away.append(first)
+            return
+        if answer.is_success:
+            acknowledged.update(r["id"] for r in answer.json()["results"])
+        if len(acknowledged) >= 200:
+            process.terminate()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(post, range(0, 1000, 10)))
+    assert "stopped" in process.stop()
+    assert turned_away
+    store = Store.open(Settings(home=Path(environment["TINGXIN_HOME"])))
+    with store.read() as connection:
+        assert set(connection.scalars(sa.select(tables.replies.c.vendor_id))) == acknowledged
+        assert receipts.verify(connection).holds
     store.close()
 
 

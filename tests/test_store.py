@@ -122,3 +122,12 @@ def test_another_kind_of_database_is_refused_without_its_password(tmp_path: Path
     with pytest.raises(SettingsError, match="TINGXIN_DATABASE_URL") as refused:
         Store.open(settings)
     assert "secret" not in str(refused.value)
+
+
+def test_a_schema_from_the_future_is_refused_and_left_alone(settings: Settings) -> None:
+    store = Store.open(settings)
+    with store.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999_later'"))
+    store.close()
+    with pytest.raises(SettingsError, match=r"newer version of Tingxin \(schema 9999_later\)"):
+        Store.open(settings)

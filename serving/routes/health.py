@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import SQLAlchemyError
 
-from serving import outbox, tables
+from serving import guard, outbox, tables
 from serving.problems import Problem
 from serving.routes import Running, opens
 from serving.store import now
@@ -28,6 +28,7 @@ def readyz(service: Running) -> dict[str, Any]:
         with service.store.read() as connection:
             targets = views(connection, service.settings.all_targets, now())
             counts = _by_state(outbox.counts(connection))
+            flooded = [w.name for w in guard.watches(connection) if w.is_open]
     except SQLAlchemyError as error:
         raise Problem("not-recorded", f"the database fails: {type(error).__name__}") from None
     if not service.intake.takes_replies:
@@ -38,12 +39,15 @@ def readyz(service: Running) -> dict[str, Any]:
         push = f"disabled: {', '.join(disabled)}; see /v1/targets"
     free_text = service.classifier.reads_free_text
     dead = counts.get("dead", 0)
-    well = free_text and not dead and not disabled
+    well = free_text and not dead and not disabled and not flooded
     return {
         "status": "ok" if well else "degraded",
         "model": "ok" if free_text else "keywords only: the encoder did not load",
         "bundle": service.classifier.bundle.version,
         "push": push,
+        "breaker": f"open: {', '.join(flooded)}; see `tingxin breaker status`"
+        if flooded
+        else "closed",
         "pending": counts.get("pending", 0),
         "dead_letters": dead,
     }
@@ -61,7 +65,8 @@ def metrics(service: Running) -> Response:
 
 @router.get("/v1/stats", dependencies=[Depends(opens("read"))])
 def stats(service: Running) -> dict[str, dict[str, int]]:
-    """Return counts: replies by action, list entries by state, open items by queue, events by state."""
+    """Return counts: replies by action, list entries by state, open items by queue, events by state;
+    of the breaker, which watches are open (1)."""
 
     def by(column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> dict[str, int]:
         query = sa.select(column, sa.func.count()).where(*where).group_by(column)
@@ -73,6 +78,7 @@ def stats(service: Running) -> dict[str, dict[str, int]]:
             "suppressions": by(tables.suppressions.c.state),
             "queue": by(tables.queue.c.queue, tables.queue.c.state == "open"),
             "outbox": _by_state(outbox.counts(connection)),
+            "breaker": {w.name: int(w.is_open) for w in guard.watches(connection)},
         }
 
 

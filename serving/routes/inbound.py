@@ -1,5 +1,6 @@
 """Vendors call: /v1/inbound/{vendor}, as a POST or, where the vendor does so, a GET."""
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,14 +52,15 @@ def inbound_by_path(
 
 def _take(name: str, body: bytes, request: Request, service: Service, key: str) -> Response:
     adapter = service.vendors.get(name)  # type: ignore[call-overload]
+    key_id = ""
     if adapter is None or not adapter.proves or key:
-        admit(service, key, "ingest")
+        key_id = admit(service, key, "ingest").key_id
     if adapter is None:
         raise Problem("not-found", f"known vendors: {', '.join(sorted(service.vendors))}")
     if request.method == "GET" and not adapter.takes_get:
         raise Problem("method-not-allowed", "this vendor posts", {"Allow": "POST"})
     try:
-        return _answered(name, adapter, _callback(request, body, service), request, service)
+        return _answered(name, adapter, _callback(request, body, service), request, service, key_id)
     except MalformedCallback as fault:
         raise Problem("malformed", str(fault)) from None
     except Unproven as fault:
@@ -71,7 +73,12 @@ def _take(name: str, body: bytes, request: Request, service: Service, key: str) 
 
 
 def _answered(
-    name: str, adapter: Vendor, callback: Callback, request: Request, service: Service
+    name: str,
+    adapter: Vendor,
+    callback: Callback,
+    request: Request,
+    service: Service,
+    key_id: str,
 ) -> Response:
     """Verify, parse, record, answer."""
     _check_address(name, request, service)
@@ -79,7 +86,7 @@ def _answered(
         raise Problem("not-set-up", f"{adapter.lacks} is not set")
     adapter.verify(callback)
     parsed = adapter.parse(callback)
-    outcomes = submit(service, parsed.replies)
+    outcomes = submit(service, [replace(reply, key_id=key_id) for reply in parsed.replies])
     if any(outcome.status == "failed" for outcome in outcomes):
         raise Problem("not-recorded", "not all was recorded", {"Retry-After": "1"})
     faults = [{"position": fault.position, "why": fault.why} for fault in parsed.faults]
