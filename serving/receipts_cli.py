@@ -49,6 +49,8 @@ def export(
     """导出凭据材料 / Write a dossier: receipts, pushes, the chain's proof and one page to read."""
     from serving import dossier
 
+    if out.exists():
+        fail(f"{out} is there already")
     number = None if phone is None else read_phone(phone)
     inquiry = dossier.Inquiry(actor, reason, number, receipt, reveal)
     with opened() as store, tempfile.TemporaryFile() as file:

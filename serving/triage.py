@@ -154,9 +154,11 @@ def _carry_out(
 ) -> Entry | None:
     entry = _entry(connection, row)
     says_opt_out = verdict.outcome == "correct" and OPT_OUT in verdict.labels
-    if verdict.outcome == "confirm" and row.action == "review":
-        # What the model wanted done, and the breaker left to this person.
-        says_opt_out = row.decision.get("breaker") is not None
+    scope = row.scope or "marketing"
+    left = row.decision.get("breaker")  # what the model wanted, and the breaker left to this person
+    if left is not None and row.action == "review":
+        says_opt_out = says_opt_out or verdict.outcome == "confirm"
+        scope = left["scope"]
     wish = Wish(
         list=row.list,
         phone=store.phones.unseal(row.phone_sealed),
@@ -168,7 +170,7 @@ def _carry_out(
         received_at=now(),
     )
     if says_opt_out:
-        return suppressions.block(wish, row.scope or "marketing", "active")
+        return suppressions.block(wish, scope, "active")
     if verdict.outcome == "confirm":
         if entry is None or entry.state != "provisional" or row.scope is None:
             return entry
