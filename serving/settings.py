@@ -62,6 +62,7 @@ class Settings(BaseModel):
     keep_receipts_days: int = Field(default=1826, ge=1)  # receipts, and what is left of replies
     requests_per_minute: int = Field(default=6000, ge=0)  # of each key; 0: any number
     intake_capacity: int = Field(default=10_000, ge=1)  # replies waiting; beyond it callers get 429
+    stream_url: SecretStr | None = None  # of the broker that `tingxin consume` reads
 
     # How vendors reach us and prove themselves; see docs/VENDORS.md. Several secrets, parted by commas,
     # are all in force: that is how one is changed without losing a callback.
