@@ -19,7 +19,7 @@ $(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
 
 $(VENV)/all.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[serve,train,dev]'
+	$(PIP) -e '.[serve,stream,batch,train,dev]'
 	@touch $@ $(VENV)/serve.stamp
 
 install: $(VENV)/all.stamp ## everything: serving, training, tests
@@ -54,7 +54,7 @@ pretrain: $(VENV)/all.stamp ## from a folder of text (CORPORA=...) to models/enc
 	$(BIN)/tingxin pretrain $(CORPORA) --out models/encoder $(if $(wildcard $(VECTORS)),--vectors $(VECTORS))
 
 bench: $(VENV)/all.stamp ## speed on this machine, alone and beside rivals
-	$(PIP) -e '.[serve,train,dev,bench]'
+	$(PIP) -e '.[serve,stream,batch,train,dev,bench]'
 	$(BIN)/python benchmarks/classify.py
 	$(BIN)/python benchmarks/rivals.py
 

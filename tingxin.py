@@ -4,6 +4,7 @@ import importlib.util
 
 import typer
 
+from model import batch as batch_cli
 from model import cli as model_cli
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(model_cli.classify)
+app.command()(batch_cli.batch)
 
 if importlib.util.find_spec("uvicorn"):  # the `serve` extra
     from serving import cli as serving_cli

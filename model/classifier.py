@@ -117,6 +117,15 @@ class Classifier:
         known |= predictions
         return [known[text] for text in texts]
 
+    def forget(self) -> None:
+        """Drop the cache, so that the next call's answers depend on its own texts alone.
+
+        The int8 encoder scales each batch by its largest values: a text's scores move a little with the
+        texts beside it. Who needs the same answer from any process asks with the same texts, and no past.
+        """
+        with self._lock:
+            self._cache.clear()
+
     def _read(self, texts: Sequence[str]) -> list[Prediction]:
         normalised = [normalise(text) for text in texts]
         readable = [k for k, n in enumerate(normalised) if n.text]

@@ -116,12 +116,9 @@ def _run(
         good = chunk[:fatal]
         predictions = iter(classifier.classify([row.text for row in good if row.fault is None]))
         for row in good:
-            if row.fault is None:
-                document = {"text": row.text} | row.fields | next(predictions).row()
-            else:
-                document = row.fields | {"error": f"{name}:{row.line}: {row.fault}"}
-                faulty += 1
-            target.write(written(document) + "\n")
+            added = None if row.fault else next(predictions).row()
+            target.write(written(document(row, added, name)) + "\n")
+            faulty += row.fault is not None
         done += len(good)
         target.flush()
         if fatal is not None:
@@ -132,6 +129,13 @@ def _run(
                 "--keep-going carries bad rows through"
             )
     return done, faulty
+
+
+def document(row: "InputRow", prediction: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    """Return the row that comes out for one that went in: all its fields, and the prediction or the fault."""
+    if row.fault is None and prediction is not None:
+        return {"text": row.text} | row.fields | prediction
+    return row.fields | {"error": f"{name}:{row.line}: {row.fault}"}
 
 
 def _json(document: dict[str, Any]) -> str:

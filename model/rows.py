@@ -140,7 +140,7 @@ def _sniff(first: str) -> Format:
     return "csv" if len(names) > 1 and set(names) & set(TEXT_COLUMNS) else "lines"
 
 
-def _choose(names: Iterable[str], wanted: str | None) -> str:
+def text_column(names: Iterable[str], wanted: str | None) -> str:
     """Return the name of the text column; raise UnreadableInput listing what there is."""
     names = list(names)
     found = ", ".join(map(repr, names)) or "none"
@@ -157,7 +157,7 @@ def _choose(names: Iterable[str], wanted: str | None) -> str:
 
 def _plain_rows(lines: Iterator[Line]) -> Iterator[InputRow]:
     for number, line, fault in lines:
-        fault = fault or _too_long(line)
+        fault = fault or too_long(line)
         yield InputRow(number, "" if fault else line, {"text": line}, fault)
 
 
@@ -212,12 +212,12 @@ def _json_object(line: str) -> dict[str, Any]:
 
 def _text_of(fields: dict[str, Any], wanted: str | None) -> str:
     try:
-        text = fields[_choose(fields, wanted)]
+        text = fields[text_column(fields, wanted)]
     except UnreadableInput as error:
         raise _Fault(str(error), **fields) from None
     if not isinstance(text, str):
         raise _Fault(f"the text is a JSON {type(text).__name__}, not a string", **fields)
-    if fault := _too_long(text):
+    if fault := too_long(text):
         raise _Fault(fault, **fields)
     return text
 
@@ -240,7 +240,7 @@ def _csv_rows(lines: Iterator[Line], wanted: str | None) -> Iterator[InputRow]:
         raise UnreadableInput(f"line {numbers[0]}: {faults[numbers[0]]}")
     if len(set(header)) < len(header):
         raise UnreadableInput("a column name stands twice in the header")
-    column = _choose(header, wanted)
+    column = text_column(header, wanted)
     while True:
         begin = numbers[0] + 1
         try:
@@ -256,11 +256,12 @@ def _csv_rows(lines: Iterator[Line], wanted: str | None) -> Iterator[InputRow]:
             continue  # csv.reader's answer to an empty line, which is no row
         if fault is None and len(values) != len(header):
             fault = f"{len(values)} fields, but the header has {len(header)}"
-        fault = fault or _too_long(fields[column])
+        fault = fault or too_long(fields[column])
         yield InputRow(begin, "" if fault else fields[column], fields, fault)
 
 
-def _too_long(text: str) -> str | None:
+def too_long(text: str) -> str | None:
+    """Return the fault of a text that is longer than any message, None for any other."""
     if len(text) > MAX_CHARACTERS:
         return f"the text has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read"
     return None

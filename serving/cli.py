@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving import push_commands, upkeep_cli
+from serving import push_commands, stream_cli, upkeep_cli
 from serving.breaker_cli import breaker
 from serving.command import fail as _fail
 from serving.command import opened as _store
@@ -292,6 +292,7 @@ def mount(parent: typer.Typer) -> None:
     """Add the service's commands to a command line."""
     parent.command()(serve)
     parent.command()(demo)
+    parent.command()(stream_cli.consume)
     parent.command()(upkeep_cli.purge)
     parent.command()(upkeep_cli.erase)
     parent.command()(upkeep_cli.backup)

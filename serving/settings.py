@@ -68,6 +68,7 @@ class Settings(BaseModel):
     breaker_history: int = Field(default=2000, ge=1)  # replies before it may open
     breaker_max_held: int = Field(default=100, ge=0)  # numbers held while open; beyond: review
     intake_capacity: int = Field(default=10_000, ge=1)  # replies waiting; beyond it callers get 429
+    stream_url: SecretStr | None = None  # of the broker that `tingxin consume` reads
 
     # How vendors reach us and prove themselves; see docs/VENDORS.md. Several secrets, parted by commas,
     # are all in force: that is how one is changed without losing a callback.
