@@ -3,95 +3,19 @@
 Real processes, callers that send again until they are answered, and a platform that is pushed to.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import fault_load
-import httpx2
 import postgres_server
 import pytest
 import sqlalchemy as sa
-from conftest import PUSH_SECRET
-from fault_load import CLEAN, Load, tally
-from pydantic import SecretStr
-from service_process import MovedClock, Process, until
+from fault_house import House
+from fault_load import CLEAN
+from service_process import until
 
 from serving import tables
-from serving.receiver import Receiver
-from serving.settings import Settings
 from serving.store import Store
-
-LEASE = 91  # seconds: a letter that a killed process held is free after it
-
-
-class House:
-    """Service processes over one database, which may be killed and started, and what they leave."""
-
-    def __init__(self, home: Path, bundle: Path, receiver: Receiver, database: str | None) -> None:
-        self.clock = MovedClock(home.parent / "clock")
-        self.receiver = receiver
-        secret = SecretStr(database) if database else None
-        self.settings = Settings(home=home, database_url=secret)
-        self._environment = os.environ | {
-            "TINGXIN_HOME": str(home),
-            "TINGXIN_BUNDLE": str(bundle),
-            "TINGXIN_PUSH_URL": receiver.url,
-            "TINGXIN_PUSH_SECRET": PUSH_SECRET,
-        }
-        if database:
-            self._environment["TINGXIN_DATABASE_URL"] = database
-        self.running: list[Process] = []
-        self.key = self.start().key
-        self.load = Load(lambda: [process.url for process in self.running], self.key)
-
-    def start(self) -> Process:
-        process = Process(self._environment, self.clock)
-        self.running.append(process)
-        return process
-
-    def kill(self, which: int = 0) -> None:
-        process = self.running.pop(which)
-        process.reap()
-
-    def ask(self, method: str, path: str, **given: object) -> httpx2.Response:
-        headers = {"authorization": f"Bearer {self.key}"}
-        url = self.running[0].url + path
-        return httpx2.request(method, url, headers=headers, trust_env=False, timeout=20, **given)  # type: ignore[arg-type]
-
-    def settled(self) -> fault_load.Tally:
-        """Wait until nothing is left to be pushed, stop, and count."""
-        self.clock.move(LEASE)
-        until(lambda: not {"pending", "dead"} & self.ask("GET", "/v1/stats").json()["outbox"].keys())
-        for process in self.running:
-            process.stop()
-        store = Store.open(self.settings)
-        try:
-            return tally(store, self.load, self.receiver)
-        finally:
-            store.close()
-
-    def close(self) -> None:
-        while self.running:
-            self.kill()
-
-
-@pytest.fixture
-def house(
-    tmp_path: Path, keyword_bundle: Path, receiver: Receiver
-) -> Iterator[Callable[[str | None], House]]:
-    """`house(url)`: one process over the database, SQLite without a URL. Keywords suffice: no model is tested."""
-    houses: list[House] = []
-
-    def build(database: str | None = None) -> House:
-        houses.append(House(tmp_path / "home", keyword_bundle, receiver, database))
-        return houses[-1]
-
-    yield build
-    for house in houses:
-        house.close()
 
 
 @pytest.fixture(scope="module")
@@ -150,11 +74,15 @@ def test_a_postgresql_that_crashes_and_comes_back_under_load(
         for _ in range(2):
             home.load.more(50)
             durable_postgres.stop()
-            time.sleep(0.5)
-            assert home.ask("GET", "/healthz").status_code == 200
-            assert home.ask("GET", "/readyz").status_code == 503
-            assert home.ask("GET", "/v1/stats").status_code == 503
-            durable_postgres.start()
+            try:
+                until(lambda: home.load.answers["503"] >= 4)
+                asked = [
+                    home.ask("GET", path).status_code
+                    for path in ("/healthz", "/readyz", "/v1/stats")
+                ]
+            finally:
+                durable_postgres.start()
+            assert asked == [200, 503, 503]
             home.load.more(50)
         assert home.ask("GET", "/readyz").status_code == 200
     assert set(home.load.answers) <= {"200", "503"}
