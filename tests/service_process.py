@@ -40,6 +40,7 @@ class Process:
             cwd=ROOT,
             encoding="utf-8",
         )
+        self.pid = self._process.pid
         self.key, self.url = "", ""
         assert self._process.stdout is not None
         self.said = ""

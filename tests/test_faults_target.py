@@ -71,4 +71,3 @@ def test_faults_of_every_kind_until_it_is_given_up_then_gone_enabled_and_replaye
     assert home.ask("POST", "/v1/targets/webhook/enable").json()["enabled"]
     assert home.settled() == CLEAN
     assert len(faulty.events) == letters
-
