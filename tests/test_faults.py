@@ -42,7 +42,7 @@ def database(durable_postgres: postgres_server.Server) -> str:
 def test_killed_again_and_again_under_load(house: Callable[..., House]) -> None:
     home = house()
     with home.load.posting():
-        for _ in range(5):
+        for _ in range(4):
             home.load.more(50)
             time.sleep(random.random() * 0.3)
             home.kill()
@@ -56,8 +56,8 @@ def test_one_of_two_processes_on_a_postgresql_is_killed_again_and_again(
 ) -> None:
     home = house(database)
     home.start()
-    with home.load.posting():
-        for _ in range(4):
+    with home.load.posting(callers=2):
+        for _ in range(3):
             home.load.more(50)
             time.sleep(random.random() * 0.3)
             home.kill()  # the older one
