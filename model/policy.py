@@ -2,7 +2,8 @@
 
 import tomllib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,17 +56,18 @@ class Due:
             left = self.amount
             while left:
                 moment += timedelta(days=1)
-                left -= _is_working_day(moment)
+                left -= _is_working_day(moment.date())
         return moment.astimezone(UTC)
 
 
-def _is_working_day(moment: datetime) -> bool:
+@lru_cache(maxsize=400)  # every reply asks about the same few days, and the library looks long
+def _is_working_day(day: date) -> bool:
     try:
-        return bool(chinese_calendar.is_workday(moment.date()))
+        return bool(chinese_calendar.is_workday(day))
     except (
         NotImplementedError
     ):  # next year's holidays are not yet decreed, or the library is older than they are
-        return moment.weekday() < 5
+        return day.weekday() < 5
 
 
 @dataclass(frozen=True, slots=True)

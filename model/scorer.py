@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 BATCH_TOKENS = 4096  # padded tokens an ONNX call; more gains nothing on two cores
+PADDING = 128  # tokens of it that an ONNX call may carry; a call more costs about as much
 HEAD_SHARE = 0.7  # of a text too long for the encoder, this share of the room goes to its beginning
 
 
@@ -78,11 +79,14 @@ def _groups(lengths: list[int]) -> Iterator[list[int]]:
     """Yield positions grouped by like length, so that short texts do not pay for long neighbours."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     group: list[int] = []
+    own = 0  # tokens that are no padding
     for k in order:
-        if group and lengths[k] * (len(group) + 1) > BATCH_TOKENS:
+        padded = lengths[k] * (len(group) + 1)
+        if group and (padded > BATCH_TOKENS or padded - own - lengths[k] > PADDING):
             yield group
-            group = []
+            group, own = [], 0
         group.append(k)
+        own += lengths[k]
     if group:
         yield group
 

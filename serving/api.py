@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio.to_thread
 from fastapi import FastAPI
 
 from model.classifier import Classifier
@@ -13,6 +14,8 @@ from serving.service import Service
 from serving.settings import Settings
 from serving.traces import RequestTrace
 
+THREADS = 100
+
 
 def create_app(settings: Settings, classifier: Classifier | None = None) -> FastAPI:
     """Return the application; `classifier` is for tests and embedders, else the bundle is loaded at start."""
@@ -21,6 +24,8 @@ def create_app(settings: Settings, classifier: Classifier | None = None) -> Fast
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = Service(settings, classifier)
         service.start()
+        # Each caller whose reply waits for its commit holds one; the more there are, the fuller the batches.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         app.state.service = service
         yield
         service.stop()

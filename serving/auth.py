@@ -10,23 +10,26 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Literal
 
 import sqlalchemy as sa
+import structlog
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from sqlalchemy.engine import Connection
 
 from serving import tables
-from serving.store import Store, now
+from serving.store import DatabaseFails, Store, now
 
 Scope = Literal["ingest", "read", "review", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "review", "admin")
 _KEY = re.compile(r"tx_(?P<id>[0-9a-f]{1,16})_[\w-]{1,100}", re.ASCII)
 _USE_NOTED_EVERY = timedelta(minutes=1)
+
+log = structlog.get_logger()
 
 
 class KeyFault(ValueError):
@@ -92,11 +95,20 @@ def recognise(store: Store, key: str) -> Caller | None:
     if row.expires_at is not None and row.expires_at <= at:
         return None
     if row.last_used_at is None or at - row.last_used_at > _USE_NOTED_EVERY:
+        _note_use(store, row.id, at)
+    return Caller(row.id, row.name, frozenset(row.scopes))
+
+
+def _note_use(store: Store, key_id: str, at: datetime) -> None:
+    """Note that a key was used; a database that takes no note must not keep its holder out."""
+    c = tables.api_keys.c
+    try:
         with store.write() as connection:
             connection.execute(
-                tables.api_keys.update().where(c.id == row.id).values(last_used_at=at)
+                tables.api_keys.update().where(c.id == key_id).values(last_used_at=at)
             )
-    return Caller(row.id, row.name, frozenset(row.scopes))
+    except DatabaseFails as error:
+        log.warning("key_use_not_noted", error=type(error).__name__)
 
 
 class RateLimit:

@@ -19,7 +19,7 @@ from serving.events import InboundReply
 from serving.meaning import meant
 from serving.metrics import Metrics
 from serving.record import Read, record, stored
-from serving.store import Store, now
+from serving.store import DatabaseFails, Store, now
 from serving.templates import Templates
 from serving.traces import OFF, Traces
 
@@ -137,16 +137,32 @@ class Intake:
             return batch
 
     def _settle_safely(self, replies: Sequence[InboundReply]) -> list[Outcome]:
-        """Settle a batch; where that fails, each reply for itself, so that one cannot sink the others."""
+        """Settle a batch; where that fails, each reply for itself, so that one cannot sink the others.
+
+        Where the database fails for a single reply as well, it is not asked about the rest: each might wait
+        as long for a lock, and the callers of the last would wait for all before them.
+        """
         try:
-            with self._traces.span("intake.batch", replies=len(replies)):
-                outcomes = self._settle(replies)
+            return self._settle_all(replies)
         except Exception as error:  # whatever it is, the thread must live and the callers must hear
-            # The class only: a database driver's message may quote what it choked on.
-            log.error("batch_failed", error=type(error).__name__, replies=len(replies))
+            _tell(error, len(replies))
             if len(replies) == 1:
-                return [Outcome(replies[0].id, "failed", why="not recorded; send it again")]
-            return [outcome for reply in replies for outcome in self._settle_safely([reply])]
+                return [_failed(replies[0])]
+        outcomes: list[Outcome] = []
+        for reply in replies:
+            try:
+                outcomes += self._settle_all([reply])
+            except DatabaseFails as error:
+                _tell(error, len(replies) - len(outcomes))
+                return outcomes + [_failed(r) for r in replies[len(outcomes) :]]
+            except Exception as error:
+                _tell(error, 1)
+                outcomes.append(_failed(reply))
+        return outcomes
+
+    def _settle_all(self, replies: Sequence[InboundReply]) -> list[Outcome]:
+        with self._traces.span("intake.batch", replies=len(replies)):
+            outcomes = self._settle(replies)
         self._on_commit()
         return outcomes
 
@@ -217,6 +233,16 @@ class Intake:
                 action = outcome.decision["action"]
                 self._metrics.replies.labels(reply.vendor, action).inc()
                 if action in ("suppress", "hold"):
-                    self._metrics.suppressed.observe((at - reply.received_at).total_seconds())
+                    seconds = (at - reply.received_at).total_seconds()
+                    self._metrics.suppressed.observe(max(0.0, seconds))  # a clock may step back
             elif outcome.status != "replayed":
                 self._metrics.refused.labels(reply.vendor).inc()
+
+
+def _failed(reply: InboundReply) -> Outcome:
+    return Outcome(reply.id, "failed", why="not recorded; send it again")
+
+
+def _tell(error: Exception, replies: int) -> None:
+    # The class only: a database driver's message may quote what it choked on.
+    log.error("batch_failed", error=type(error).__name__, replies=replies)

@@ -141,12 +141,27 @@ def fan_out(connection: Connection, targets: Collection[Target]) -> None:
         connection.execute(table.update().where(c.seq.in_(skipped)).values(**values))
 
 
+def _due(at: datetime) -> sa.ColumnElement[bool]:
+    """Say which letters it is time for: their hour has come, or they were never tried.
+
+    A letter written before the clock stepped back would else wait for the clock to catch up.
+    """
+    return sa.or_(tables.outbox.c.next_at <= at, tables.outbox.c.attempts == 0)
+
+
+def _free(at: datetime) -> sa.ColumnElement[bool]:
+    """Say which letters no relay holds. A lease that ends far later than one begun now is of another time.
+
+    Twice as far: the clocks of machines differ, and each keeps its own leases.
+    """
+    until = tables.outbox.c.leased_until
+    return sa.or_(until.is_(None), until <= at, until > at + 2 * LEASE)
+
+
 def is_due(connection: Connection, target: str, at: datetime) -> bool:
     """Say whether a target has something to do, or an event waits to be handed out; it changes nothing."""
     c = tables.outbox.c
-    due = sa.select(c.seq).where(
-        c.state == "pending", c.target.in_((NOBODY, target)), c.next_at <= at
-    )
+    due = sa.select(c.seq).where(c.state == "pending", c.target.in_((NOBODY, target)), _due(at))
     return connection.scalar(due.limit(1)) is not None
 
 
@@ -161,8 +176,7 @@ def lease(connection: Connection, target: str, at: datetime, limit: int) -> list
     )
     rows = connection.execute(
         sa.select(tables.outbox)
-        .where(c.target == target, c.state == "pending", c.next_at <= at, is_first)
-        .where(sa.or_(c.leased_until.is_(None), c.leased_until <= at))
+        .where(c.target == target, c.state == "pending", _due(at), _free(at), is_first)
         .order_by(c.seq)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -2,10 +2,15 @@
 
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+
+from serving.store import DatabaseFails
+
+log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -81,6 +86,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    for failure in DatabaseFails:
+        app.add_exception_handler(failure, _database)
 
 
 async def _problem(_: Request, error: Exception) -> JSONResponse:
@@ -100,6 +107,13 @@ async def _validation(_: Request, error: Exception) -> JSONResponse:
     malformed = any(fault["type"] == "json_invalid" for fault in error.errors())
     detail = "the body is no JSON" if malformed else "see errors for each place"
     return Problem("malformed" if malformed else "invalid", detail, errors=faults).response()
+
+
+async def _database(_: Request, error: Exception) -> JSONResponse:
+    # The class only: a driver's message may quote what it choked on.
+    log.error("database_fails", error=type(error).__name__)
+    detail = "the database fails: nothing was recorded, send it again"
+    return Problem("not-recorded", detail, {"Retry-After": "5"}).response()
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -16,9 +15,10 @@ from serving.events import InboundReply
 from serving.guard import Guard
 from serving.phones import masked
 from serving.store import Store, now
-from serving.suppressions import Entry, Suppressions, Wish
+from serving.suppressions import Ask, Entry, State, Suppressions, Wish
 
 ACTOR = "tingxin"
+_STATES: dict[str, State] = {"suppress": "active", "hold": "provisional"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,44 +51,52 @@ def record(store: Store, classifier: Classifier, batch: Sequence[Read]) -> list[
     of the messages.
     """
     at = now()
-    decisions, rows = [], []
+    receipt_ids = [receipts.new_id() for _ in batch]
+    decisions, rows, items = [], [], []
     with store.write() as connection, receipts.Chain(connection) as chain:
         suppressions = Suppressions(connection, store, at)
         guard = Guard(connection, chain, store, at)
         guard.meet([read.reply for read in batch])
-        for read in batch:
-            decision, row = _record_one(
-                connection, chain, suppressions, guard, store, classifier, read, at
-            )
+        allowed = [_allowed(guard, classifier, read) for read in batch]
+        touched = _apply(
+            suppressions, store.settings.brand_list, [read for read, _ in allowed], receipt_ids
+        )
+        for (read, said), receipt_id, entries in zip(allowed, receipt_ids, touched, strict=True):
+            decision, row, item = _recorded(store, read, receipt_id, entries, said)
+            chain.append(receipt_id, _body(decision, row, store, classifier, read), at)
             decisions.append(decision)
             rows.append(row)
+            if item is not None:
+                items.append(item)
+        if items:
+            connection.execute(tables.queue.insert(), items)
         connection.execute(tables.replies.insert(), rows)
         guard.keep()
     guard.announce()
     return decisions
 
 
-def _record_one(
-    connection: Connection,
-    chain: receipts.Chain,
-    suppressions: Suppressions,
-    guard: Guard,
+def _allowed(
+    guard: Guard, classifier: Classifier, read: Read
+) -> tuple[Read, dict[str, Any] | None]:
+    """Return a reply with what may be done about it, and what the breaker says if that is less."""
+    policy, reads = classifier.bundle.policy, classifier.reads_free_text
+    prediction, said = guard.passed(read.reply, read.prediction, policy, reads)
+    return replace(read, prediction=prediction), said
+
+
+def _recorded(
     store: Store,
-    classifier: Classifier,
     read: Read,
-    at: datetime,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    reply = read.reply
-    prediction, breaker = guard.passed(
-        reply, read.prediction, classifier.bundle.policy, classifier.reads_free_text
-    )
-    read = replace(read, prediction=prediction)
-    reply_id, receipt_id = f"rp_{uuid4().hex}", receipts.new_id()
+    receipt_id: str,
+    touched: Sequence[Entry],
+    breaker: dict[str, Any] | None,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
+    """Return the decision on a reply as callers are answered, the reply's row, and its queue item's if any."""
+    reply, prediction = read.reply, read.prediction
+    reply_id = f"rp_{uuid4().hex}"
     key = store.phones.key(reply.phone)
-    touched = _apply(suppressions, store.settings.brand_list, read, receipt_id)
-    item_id = None
-    if prediction.queue is not None:
-        item_id = triage.put(connection, reply_id, receipt_id, key, reply, prediction)
+    item = triage.item(reply_id, receipt_id, key, reply, prediction)
     due = triage.due_at(prediction, reply)
     decision = prediction.row() | {
         "reply": reply_id,
@@ -97,19 +105,9 @@ def _record_one(
         "resumed": prediction.resumes,
         "subtracted": [stretch.row() for stretch in read.subtracted],
         "entries": [{"id": e.id, "scope": e.scope, "state": e.state} for e in touched],
-        "queue_item": item_id,
+        "queue_item": None if item is None else item["id"],
         "breaker": breaker,  # None: it let the decision stand
     }
-    body = decision | {
-        "kind": "reply",
-        "vendor": reply.vendor,
-        "vendor_id": read.message_id,
-        "phone_hmac": key,
-        "text_hmac": store.phones.text_key(reply.text),
-        "received_at": reply.received_at.isoformat(),
-        "vendor_time": reply.vendor_time.isoformat() if reply.vendor_time else None,
-    }
-    chain.append(receipt_id, body | evidence(classifier, prediction), at)
     row = {
         "id": reply_id,
         "vendor": reply.vendor,
@@ -128,31 +126,64 @@ def _record_one(
         "decision": decision,
         "receipt_id": receipt_id,
     }
-    return decision, row
+    return decision, row, item
 
 
-def _apply(suppressions: Suppressions, list_name: str, read: Read, receipt_id: str) -> list[Entry]:
-    """Do to the list what the decision says; return the entries it touched."""
-    reply, prediction = read.reply, read.prediction
-    wish = Wish(
-        list=list_name,
-        phone=reply.phone,
-        method="model" if prediction.hit is None else "keyword",
-        actor=ACTOR,
-        reason=prediction.reason,
-        receipt_id=receipt_id,
-        asked_at=reply.asked_at,
-        received_at=reply.received_at,
-    )
-    if prediction.resumes:
-        return suppressions.release(wish)
-    if prediction.scope is None:
-        return []
-    if prediction.action == "suppress":
-        return [suppressions.block(wish, prediction.scope, "active")]
-    if prediction.action == "hold":
-        return [suppressions.block(wish, prediction.scope, "provisional")]
-    return []
+def _body(
+    decision: dict[str, Any],
+    row: dict[str, Any],
+    store: Store,
+    classifier: Classifier,
+    read: Read,
+) -> dict[str, Any]:
+    """Return what the receipt says of a reply."""
+    reply = read.reply
+    body = decision | {
+        "kind": "reply",
+        "vendor": reply.vendor,
+        "vendor_id": read.message_id,
+        "phone_hmac": row["phone_hmac"],
+        "text_hmac": store.phones.text_key(reply.text),
+        "received_at": reply.received_at.isoformat(),
+        "vendor_time": reply.vendor_time.isoformat() if reply.vendor_time else None,
+    }
+    return body | evidence(classifier, read.prediction)
+
+
+def _apply(
+    suppressions: Suppressions, list_name: str, batch: Sequence[Read], receipt_ids: Sequence[str]
+) -> list[list[Entry]]:
+    """Do to the list what the decisions say, in their order; return the entries that each touched.
+
+    Wishes to block that follow one another are carried out together.
+    """
+    touched: list[list[Entry]] = [[] for _ in batch]
+    asks: dict[int, Ask] = {}
+
+    def block() -> None:
+        for k, done in zip(asks, suppressions.block_all([*asks.values()]), strict=True):
+            touched[k] = [done.entry]
+        asks.clear()
+
+    for k, (read, receipt_id) in enumerate(zip(batch, receipt_ids, strict=True)):
+        prediction = read.prediction
+        wish = Wish(
+            list=list_name,
+            phone=read.reply.phone,
+            method="model" if prediction.hit is None else "keyword",
+            actor=ACTOR,
+            reason=prediction.reason,
+            receipt_id=receipt_id,
+            asked_at=read.reply.asked_at,
+            received_at=read.reply.received_at,
+        )
+        if prediction.resumes:
+            block()  # what came before it is what it may release
+            touched[k] = suppressions.release(wish)
+        elif prediction.scope is not None and prediction.action in _STATES:
+            asks[k] = Ask(wish, prediction.scope, _STATES[prediction.action])
+    block()
+    return touched
 
 
 def evidence(classifier: Classifier, prediction: Prediction) -> dict[str, Any]:

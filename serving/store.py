@@ -14,7 +14,13 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import (
+    ArgumentError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from serving import tables
 from serving.phones import Phones
@@ -25,6 +31,9 @@ BUSY_SECONDS = 20
 _MIGRATION_LOCK = (
     0x74696E67  # any number that nobody else takes; PostgreSQL's advisory locks have no names
 )
+# What the drivers raise where the database itself fails: away, full, locked, or only to be read.
+# It is no fault of the statement, and may work later.
+DatabaseFails = (OperationalError, InternalError, InterfaceError, NoConnection)
 
 
 def now() -> datetime:

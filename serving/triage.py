@@ -36,33 +36,29 @@ class Verdict:
     labels: tuple[str, ...] = ()
 
 
-def put(
-    connection: Connection,
+def item(
     reply_id: str,
     receipt_id: str,
     phone_hmac: str,
     reply: InboundReply,
     prediction: Prediction,
-) -> str:
-    """Put a reply before a person; return the item's id. The prediction names queue, priority and due time."""
-    item_id = f"q_{uuid4().hex}"
-    connection.execute(
-        tables.queue.insert(),
-        {
-            "id": item_id,
-            "reply_id": reply_id,
-            "receipt_id": receipt_id,
-            "phone_hmac": phone_hmac,
-            "queue": prediction.queue,
-            "priority": prediction.priority,
-            "action": prediction.action,
-            "scope": prediction.scope,
-            "state": "open",
-            "created_at": reply.received_at,
-            "due_at": due_at(prediction, reply),
-        },
-    )
-    return item_id
+) -> dict[str, Any] | None:
+    """Return the row that puts a reply before a person, or None where nobody has to see it."""
+    if prediction.queue is None:
+        return None
+    return {
+        "id": f"q_{uuid4().hex}",
+        "reply_id": reply_id,
+        "receipt_id": receipt_id,
+        "phone_hmac": phone_hmac,
+        "queue": prediction.queue,
+        "priority": prediction.priority,
+        "action": prediction.action,
+        "scope": prediction.scope,
+        "state": "open",
+        "created_at": reply.received_at,
+        "due_at": due_at(prediction, reply),
+    }
 
 
 def due_at(prediction: Prediction, reply: InboundReply) -> datetime | None:

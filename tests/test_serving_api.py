@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import hypothesis
@@ -11,9 +12,10 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from serving import auth
+from serving import auth, outbox
 from serving.api import create_app
 from serving.middleware import SECURITY_HEADERS
 from serving.settings import Settings
@@ -468,3 +470,31 @@ def test_a_broken_encoder_leaves_keywords_working_and_says_so(
         ]
         results = client.post("/v1/replies", json=replies).json()["results"]
     assert [r["action"] for r in results] == ["suppress", "review"]
+
+
+def test_a_database_that_fails_is_a_503_that_names_nobody(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OperationalError(f"SELECT '{PHONE}'", {}, Exception(f"{PHONE} is at fault"))
+
+    monkeypatch.setattr(outbox, "counts", fails)
+    with capture_logs() as logs:
+        answer = client.get("/v1/stats")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["type"] == "urn:tingxin:problem:not-recorded"
+    assert PHONE not in answer.text + str(logs)
+
+
+def test_a_key_opens_while_its_use_cannot_be_noted(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_USE_NOTED_EVERY", timedelta(0))
+
+    def fails(*_: object) -> None:
+        raise OperationalError("UPDATE", {}, Exception("disk is full"))
+
+    assert client.get("/v1/stats").is_success  # a first use
+    monkeypatch.setattr(Store, "write", fails)
+    assert client.get("/v1/stats").is_success
+    assert client.get("/v1/stats", headers={"authorization": "Bearer tx_1_x"}).status_code == 401

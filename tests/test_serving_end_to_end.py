@@ -2,10 +2,8 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
+from service_process import Process, until
 
 from model.bundle import MANIFEST, SHIPPED
 from serving import receipts, tables
@@ -29,60 +28,6 @@ CALLBACK = [
     {"phone_number": "13800001002", "content": "你好", "send_time": "2026-11-01 10:00:01",
      "dest_code": "1001", "sequence_id": 4002},
 ]  # fmt: skip
-
-
-class Process:
-    """`python -m serving serve` on any free port, with its own home."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "serving", "serve", "--port", "0"]
-        self._process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=Path(__file__).parent.parent,
-            encoding="utf-8",
-        )
-        self.key, self.url = "", ""
-        assert self._process.stdout is not None
-        self.said = ""
-        for line in self._process.stdout:
-            self.said += line
-            if found := re.search(r"tx_\S+", line):
-                self.key = found[0]
-            if found := re.search(r"http://\S+", line):
-                self.url = found[0]
-                break
-        assert self.url, self._process.communicate()[1]
-        self._await_health()
-
-    def _await_health(self) -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                if httpx2.get(f"{self.url}/healthz", trust_env=False).is_success:
-                    return
-            except httpx2.TransportError:
-                time.sleep(0.05)
-        raise AssertionError("the service did not answer")
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def terminate(self) -> None:
-        self._process.terminate()
-
-    def reap(self) -> None:
-        """Kill it if it still runs, and close its pipes."""
-        self._process.kill()
-        if self._process.stdout is not None and not self._process.stdout.closed:
-            self._process.communicate()
-
-    def stop(self) -> str:
-        """Ask it to stop; return what it wrote on standard error."""
-        self._process.terminate()
-        return self._process.communicate(timeout=20)[1]
 
 
 @pytest.fixture
@@ -118,13 +63,6 @@ def calling(process: Process, key: str) -> Iterator[httpx2.Client]:
         base_url=process.url, headers=headers, timeout=30, trust_env=False
     ) as client:
         yield client
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def test_an_aliyun_callback_suppresses_before_it_is_answered_and_is_pushed_once(

@@ -18,7 +18,7 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # async: a thread for this alone would cost more
     service: Service = request.app.state.service
     return service
 
