@@ -18,16 +18,15 @@ EACH = 0.85
 # not fall behind what it had when it was shipped (less one: int8 rounds differently on other processors).
 OVERALL = 0.87
 NOT_YET = {
-    "content": 17,
-    "desperate_but_not_suicidal": 14,
-    "disguised_abuse": 15,
-    "frequency": 16,
+    "content": 15,
+    "desperate_but_not_suicidal": 17,
+    "disguised_abuse": 16,
+    "frequency": 15,
     "hardship": 17,
-    "how_to_unsubscribe": 14,
-    "indirect_stop": 12,
+    "how_to_unsubscribe": 17,
+    "indirect_stop": 16,
     "keyword_variants": 15,
-    "negated_or_quoted_stop": 6,
-    "quoted_abuse": 14,
+    "negated_or_quoted_stop": 8,
 }
 
 
