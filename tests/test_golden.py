@@ -20,12 +20,11 @@ OVERALL = 0.87
 NOT_YET = {
     "content": 15,
     "desperate_but_not_suicidal": 17,
-    "disguised_abuse": 16,
+    "disguised_abuse": 15,
     "frequency": 15,
     "hardship": 17,
-    "how_to_unsubscribe": 17,
-    "indirect_stop": 16,
-    "keyword_variants": 15,
+    "how_to_unsubscribe": 16,
+    "indirect_stop": 15,
     "negated_or_quoted_stop": 8,
 }
 
