@@ -250,9 +250,14 @@ class Clock:
 
     def __init__(self) -> None:
         self.passed = timedelta()
+        self._stands: datetime | None = None
 
     def __call__(self) -> datetime:
-        return now() + self.passed
+        return (self._stands or now()) + self.passed
+
+    def stop(self) -> None:
+        """Let no time pass from now on but what a test sets forward."""
+        self._stands = now()
 
     def forward(self, seconds: float) -> None:
         self.passed += timedelta(seconds=seconds)
