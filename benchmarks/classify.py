@@ -25,19 +25,20 @@ from model.explain import deciding_stretch
 from model.text import normalise
 
 CORPUS = Path(__file__).parents[1] / "data" / "corpus"
+TEXTS = 10_000
 SINGLES = 500
 COMMON = 1000  # texts that a running service has read before
 REPEATED = 20_000
 
 
-def texts() -> list[str]:
-    """Return the corpus' texts, shuffled by a fixed seed."""
+def texts(most: int = TEXTS) -> list[str]:
+    """Return at most so many of the corpus' texts, picked and shuffled by a fixed seed."""
     lines = [
         json.loads(line)["text"]
         for path in sorted(CORPUS.glob("*.jsonl"))
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
-    return [lines[k] for k in np.random.default_rng(0).permutation(len(lines))]
+    return [lines[k] for k in np.random.default_rng(0).permutation(len(lines))[:most]]
 
 
 def uncached(classifier: Classifier) -> Classifier:

@@ -52,7 +52,8 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, body: bytes) -> bytes:
-        if self._streams is None:
+        # A connection that idles for seconds is closed by the service.
+        if self._streams is None or self._streams[0].at_eof():
             self._streams = await asyncio.open_connection(self._where.hostname, self._where.port)
         reader, writer = self._streams
         writer.write(f"{self._head}{len(body)}\r\n\r\n".encode() + body)
@@ -74,7 +75,7 @@ def bodies(replies: Sequence[dict[str, str]], each: int) -> list[bytes]:
 
 def fresh_replies() -> Iterator[dict[str, str]]:
     """Yield replies without end, each of another person; texts come again once all have been."""
-    for n, text in enumerate(itertools.cycle(texts())):
+    for n, text in enumerate(itertools.cycle(texts(most=10**6))):
         yield {"id": f"b{n}", "phone": f"+86138{n:08}", "text": text}
 
 
