@@ -65,13 +65,18 @@ class Trained:
         return out
 
 
+def folder_of(base: str) -> Path:
+    """Return where an encoder lies, if it is no name of the hub: `base`, or for "" the shipped one."""
+    return Path(base) if base else ENCODER
+
+
 def load_base(base: str, labels: int, dropout: float) -> tuple[ReplyEncoder, Tokenizer, int]:
     """Return a fresh network on a base encoder, its tokenizer and padding id.
 
     `base` is a hub name, a folder in the hub's format, or "" for the shipped encoder. Raises EncoderUnreachable,
     with what to do about it, where there is none.
     """
-    place = base or str(ENCODER)
+    place = str(folder_of(base))
     hub_logging.set_verbosity_error()  # a missing pooling layer is no news: the head here is another
     hub_logging.disable_progress_bar()
     try:
@@ -126,7 +131,7 @@ def met_labels(base: str) -> dict[str, int]:
 
     `base` as for `load_base`.
     """
-    record = (Path(base) if base else ENCODER) / "pretraining.json"
+    record = folder_of(base) / "pretraining.json"
     if not record.is_file():
         return {}
     labels = json.loads(record.read_text(encoding="utf-8")).get("labels", {})
@@ -185,7 +190,7 @@ def finetune(
     with torch.no_grad():  # start from each label's base rate rather than from a half
         rate = targets.mean(0).clamp(1e-3, 1 - 1e-3)
         network.bias.copy_(torch.log(rate / (1 - rate)))
-    load_head(network, schema.names, Path(recipe.base) if recipe.base else ENCODER)
+    load_head(network, schema.names, folder_of(recipe.base))
     if soft is not None:
         targets = torch.lerp(targets, torch.from_numpy(soft), recipe.distillation)
     head = [*network.attention.parameters(), *network.reading.parameters(), network.bias]
